@@ -1,0 +1,1 @@
+"""Keepers of the Engine promise: where dynos really run."""

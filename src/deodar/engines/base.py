@@ -1,0 +1,125 @@
+"""The Engine promise: run one container per dyno id, tell how it fares, and forget it.
+
+Knows nothing of formations, releases or restarts: it is told what to run and says what became of it.
+Every call may be repeated: starting what runs and stopping what is gone are no errors. Containers
+outlive the control plane; a new Engine on the same data directory finds them again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from deodar.model.app import ConfigVars
+from deodar.model.formation import DynoSize
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A host folder or file that the container sees; for builds."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """All that an engine needs to run one container."""
+
+    id: str  #: the dyno's or the build's id, unique for ever
+    app_id: str
+    name: str  #: `web.1`; becomes the host name, `web-1`
+    uid: int  #: user and group inside
+    argv: tuple[str, ...]  #: what the init process runs, cwd /app
+    env: ConfigVars  #: the whole environment
+    stack: str  #: such as `deodar-12`
+    build: bool = False  #: use the stack's build variant
+    slug: str | None = None  #: checksum `SHA256:…` of the slug at /app; None gives an empty /app
+    volumes: tuple[Volume, ...] = ()
+    size: DynoSize
+    port: int | None = None  #: `ready` probes it
+    terminal: bool = False  #: a pty is its stdin, stdout and stderr
+    stdin: bool = False  #: stdin stays open for `attach`; otherwise it is empty
+    keep_output: bool = True  #: False: output goes to an attached peer only, not into the log
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What an engine knows of one container."""
+
+    id: str
+    app_id: str
+    running: bool
+    address: str | None  #: IP address to reach its ports at
+    exit_status: int | None = None  #: 0-255, 128+n for signal n; None while running or if lost
+    oom_killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of a container's output. `offset` is where the next piece starts."""
+
+    at: float  #: seconds since the epoch, as the supervisor saw it
+    stream: str  #: `stdout` or `stderr`
+    data: bytes  #: without the newline
+    partial: bool  #: the line goes on in the next piece
+    offset: int
+
+
+class Attachment(Protocol):
+    """Both directions of a container's terminal or pipes."""
+
+    async def read(self) -> bytes:
+        """The next output, b"" once the container ended or its output closed."""
+
+    async def write(self, data: bytes) -> None:
+        """Input for the container; dropped if it does not read any more."""
+
+    async def close_stdin(self) -> None:
+        """No more input: end of file for pipes."""
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Set the terminal's size; nothing without a terminal."""
+
+    async def close(self) -> None:
+        """Let go; the container runs on."""
+
+
+class Engine(Protocol):
+    """Where dynos run. Raises errors.EngineFailed when the machine below fails it, and
+    errors.StackMissing or errors.SlugDamaged-like EngineFailed messages that its user can read."""
+
+    async def prepare(self) -> None:
+        """Once before use: bridge, firewall, cgroups, mounts of a machine that may have rebooted."""
+
+    async def create(self, spec: Spec) -> Sighting:
+        """Make the container, all but running: so that `attach` misses nothing. May be repeated."""
+
+    async def start(self, container_id: str) -> Sighting:
+        """Run what `create` made. May be repeated."""
+
+    async def ready(self, container_id: str, port: int) -> bool:
+        """Whether something accepts TCP connections on `port` right now."""
+
+    async def signal(self, container_id: str, signal: int) -> None:
+        """Send a signal to every process of it; SIGKILL ends it for certain."""
+
+    async def wait(self, container_id: str) -> None:
+        """Returns when it has ended, or is unknown."""
+
+    async def sightings(self) -> Mapping[str, Sighting]:
+        """Every container there is, running or ended and not yet removed, by id. Cheap."""
+
+    async def output(self, container_id: str, offset: int) -> list[Output]:
+        """Its kept output from `offset` on, up to about 1 MB; [] when there is no more for now."""
+
+    async def discard_output(self, container_id: str, offset: int) -> None:
+        """Output before `offset` is stored elsewhere: give its disk space back."""
+
+    async def attach(self, container_id: str) -> Attachment:
+        """Join its terminal or pipes; one at a time. Between `create` and its end."""
+
+    async def remove(self, container_id: str) -> None:
+        """Kill it if it runs and leave nothing of it: processes, mounts, network, cgroups, files."""

@@ -1,0 +1,1 @@
+"""asyncio tools that know none of the platform's nouns."""

@@ -1,0 +1,79 @@
+"""The one place that spawns host commands; leaves what they mean, and their failing, to the caller."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+class CommandFailed(Exception):
+    """A host command ended with an error, was not found, or took too long."""
+
+    def __init__(self, argv: Sequence[str], status: int | None, stderr: str) -> None:
+        self.argv = tuple(argv)
+        self.status = status  #: None when it never ran or ran out of time
+        self.stderr = stderr.strip()
+        super().__init__(f"{argv[0]} failed ({status}): {self.stderr or 'no word of why'}")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+
+async def run(
+    *argv: str,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    timeout: float = 60,
+) -> Finished:
+    """Runs `argv` to its end and answers with its output. Raises CommandFailed if status is not 0.
+
+    `env` replaces the environment when given. A command that outlives `timeout` seconds, or whose
+    caller is cancelled, is killed and reaped.
+    """
+    finished = await run_unchecked(*argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout)
+    if finished.status != 0:
+        raise CommandFailed(argv, finished.status, finished.stderr.decode(errors="replace"))
+    return finished
+
+
+async def run_unchecked(
+    *argv: str,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    timeout: float = 60,
+) -> Finished:
+    """As `run`, for commands whose status is an answer. Raises CommandFailed when it cannot run."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=env,
+            cwd=cwd,
+        )
+    except OSError as error:
+        raise CommandFailed(argv, None, str(error)) from error
+    try:
+        async with asyncio.timeout(timeout):
+            stdout, stderr = await process.communicate(stdin)
+    except TimeoutError as error:
+        raise CommandFailed(argv, None, f"no end after {timeout:g} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return Finished(process.returncode, stdout, stderr)

@@ -1,0 +1,126 @@
+"""The environment ends here: what is settable, read once, frozen. Each room is handed its own part."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deodar.model import errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """TCP ports on this machine."""
+
+    api: int = 5080  #: plain HTTP
+    api_tls: int = 5443  #: API and git over TLS
+    rendezvous: int = 5444
+    http: int = 8080  #: router
+    https: int = 8443
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where state lies: everything is below one data directory."""
+
+    data: Path
+
+    @property
+    def database(self) -> Path:
+        return self.data / "deodar.db"
+
+    @property
+    def key(self) -> Path:
+        return self.data / "config.key"  #: encrypts config vars; never in the database
+
+    @property
+    def token(self) -> Path:
+        return self.data / "client.token"  #: the owner's API token, mode 0600
+
+    @property
+    def ca(self) -> Path:
+        return self.data / "ca"
+
+    @property
+    def repos(self) -> Path:
+        return self.data / "repos"  #: bare git repositories, `<app id>.git`
+
+    @property
+    def slugs(self) -> Path:
+        return self.data / "slugs"  #: archives and images by checksum
+
+    @property
+    def builds(self) -> Path:
+        return self.data / "builds"  #: `<build id>/` while it is built, `<build id>.log` after
+
+    @property
+    def caches(self) -> Path:
+        return self.data / "caches"  #: buildpack caches, `<app id>/`
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def stacks(self) -> Path:
+        return self.data / "stacks"
+
+    @property
+    def run(self) -> Path:
+        return self.data / "run"  #: containers, sockets, pid files: worthless after a reboot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    paths: Paths
+    ports: Ports
+    domain: str = "localhost"  #: apps are at `<name>.<domain>`
+    host: str = "localhost"  #: how clients name this machine
+    listen: str = "127.0.0.1"  #: the address that API, git, rendezvous and router listen on
+    haproxy: str | None = None  #: path of the binary; None takes the wheel's
+    subnet: str = "172.30.0.0/16"  #: dynos' addresses, a /30 each
+    build_timeout: float = 15 * 60  #: seconds (devcenter: slug-compiler)
+    boot_timeout: float = 60
+    stop_timeout: float = 30
+    drain_timeout: float = 30  #: how long a web dyno's running requests may take before SIGTERM
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """Settings from `DEODAR_*` variables. Raises InvalidParams naming the variable that is wrong."""
+    default = "/var/lib/deodar" if os.geteuid() == 0 else str(Path.home() / ".local/share/deodar")
+    data = Path(environ.get("DEODAR_DATA") or default)
+    if not data.is_absolute():
+        raise errors.InvalidParams(f"DEODAR_DATA must be an absolute path, not {str(data)!r}.")
+
+    def number(name: str, fallback: float) -> float:
+        text = environ.get(name, "")
+        try:
+            return float(text) if text else fallback
+        except ValueError:
+            raise errors.InvalidParams(f"{name} must be a number, not {text!r}.") from None
+
+    def port(name: str, fallback: int) -> int:
+        value = number(name, fallback)
+        if not (1 <= value <= 65535 and value == int(value)):
+            raise errors.InvalidParams(f"{name} must be a port from 1 to 65535, not {value:g}.")
+        return int(value)
+
+    return Settings(
+        paths=Paths(data=data),
+        ports=Ports(
+            api=port("DEODAR_API_PORT", 5080),
+            api_tls=port("DEODAR_API_TLS_PORT", 5443),
+            rendezvous=port("DEODAR_RENDEZVOUS_PORT", 5444),
+            http=port("DEODAR_HTTP_PORT", 8080),
+            https=port("DEODAR_HTTPS_PORT", 8443),
+        ),
+        domain=environ.get("DEODAR_DOMAIN") or "localhost",
+        host=environ.get("DEODAR_HOST") or "localhost",
+        listen=environ.get("DEODAR_LISTEN") or "127.0.0.1",
+        haproxy=environ.get("DEODAR_HAPROXY") or None,
+        subnet=environ.get("DEODAR_SUBNET") or "172.30.0.0/16",
+        build_timeout=number("DEODAR_BUILD_TIMEOUT", 15 * 60),
+        boot_timeout=number("DEODAR_BOOT_TIMEOUT", 60),
+        stop_timeout=number("DEODAR_STOP_TIMEOUT", 30),
+        drain_timeout=number("DEODAR_DRAIN_TIMEOUT", 30),
+    )

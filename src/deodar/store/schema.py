@@ -1,0 +1,175 @@
+"""The tables, as SQLAlchemy Core sees them; migrations make them so in a database."""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+#: moments are stored as seconds since the epoch, UTC: the same in SQLite and PostgreSQL, and exact
+#: to the microsecond
+Moment = Float(53)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("email", String(255), nullable=False, unique=True),
+    Column("name", String(255)),
+    Column("token_hash", String(64), nullable=False, unique=True),  # SHA-256 of the API token
+    Column("created_at", Moment, nullable=False),
+)
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(30), nullable=False, unique=True),
+    Column("owner_id", String(36), ForeignKey("accounts.id"), nullable=False),
+    Column("stack", String(64), nullable=False),
+    Column("build_stack", String(64), nullable=False),
+    Column("maintenance", Boolean, nullable=False),
+    Column("buildpacks", JSON, nullable=False),
+    Column("detected_buildpack", String(255)),
+    Column("slot", Integer, nullable=False, unique=True),
+    Column("uid", Integer, nullable=False, unique=True),
+    Column("slug_size", Integer),
+    Column("repo_size", Integer),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("released_at", Moment),
+)
+
+
+def _app(*, primary_key: bool = False, index: bool = False) -> Column[str]:
+    return Column(
+        "app_id",
+        String(36),
+        ForeignKey("apps.id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        index=index or None,
+        nullable=False,
+    )
+
+
+slugs = Table(
+    "slugs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    _app(index=True),
+    Column("checksum", String(80), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("stack", String(64), nullable=False),
+    Column("commit", String(64)),
+    Column("commit_description", Text),
+    Column("buildpack_description", String(255)),
+    Column("process_types", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    _app(),
+    Column("version", Integer, nullable=False),
+    Column("slug_id", String(36), ForeignKey("slugs.id")),
+    Column("description", Text, nullable=False),
+    Column("user", String(255), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("current", Boolean, nullable=False),
+    Column("config", LargeBinary, nullable=False),  # Fernet token of the JSON
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    UniqueConstraint("app_id", "version"),
+)
+Index(
+    "one_current_release",
+    releases.c.app_id,
+    unique=True,
+    sqlite_where=releases.c.current,
+    postgresql_where=releases.c.current,
+)
+
+builds = Table(
+    "builds",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    _app(index=True),
+    Column("user", String(255), nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("stack", String(64), nullable=False),
+    Column("commit", String(64)),
+    Column("commit_description", Text),
+    Column("buildpacks", JSON, nullable=False),
+    Column("slug_id", String(36), ForeignKey("slugs.id")),
+    Column("release_id", String(36), ForeignKey("releases.id")),
+    Column("message", Text),
+    Column("started_at", Moment),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+
+formations = Table(
+    "formations",
+    metadata,
+    _app(primary_key=True),
+    Column("type", String(128), primary_key=True),
+    Column("quantity", Integer, nullable=False),
+    Column("size", String(32), nullable=False),
+    Column("command", Text, nullable=False),
+)
+
+dynos = Table(
+    "dynos",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    _app(index=True),
+    Column("type", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("size", String(32), nullable=False),
+    Column("command", Text, nullable=False),
+    Column("release_id", String(36), ForeignKey("releases.id"), nullable=False),
+    Column("release_version", Integer, nullable=False),
+    Column("slug_id", String(36)),
+    Column("state", String(16), nullable=False),
+    Column("state_since", Moment, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("address", String(45)),
+    Column("port", Integer),
+    Column("routed", Boolean, nullable=False),
+    Column("condemned", String(32)),
+    Column("signalled_at", Moment),
+    Column("killed", Boolean, nullable=False),
+    Column("exit_status", Integer),
+    Column("reason", Text),
+    Column("crashes", Integer, nullable=False),
+    Column("restart_at", Moment),
+    Column("attached", Boolean, nullable=False),
+    Column("tty", Boolean, nullable=False),
+    Column("env", LargeBinary, nullable=False),  # Fernet token of the JSON
+    Column("time_to_live", Integer),
+)
+
+domains = Table(
+    "domains",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    _app(index=True),
+    Column("hostname", String(253), nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
