@@ -35,7 +35,7 @@ class Spec:
     env: ConfigVars  #: the whole environment
     stack: str  #: such as `deodar-12`
     build: bool = False  #: use the stack's build variant
-    slug: str | None = None  #: checksum `SHA256:…` of the slug at /app; None gives an empty /app
+    slug: str | None = None  #: checksum `SHA256:…` of the slug at /app, under an ephemeral layer
     volumes: tuple[Volume, ...] = ()
     size: DynoSize
     port: int | None = None  #: `ready` probes it
@@ -88,11 +88,24 @@ class Attachment(Protocol):
 
 
 class Engine(Protocol):
-    """Where dynos run. Raises errors.EngineFailed when the machine below fails it, and
-    errors.StackMissing or errors.SlugDamaged-like EngineFailed messages that its user can read."""
+    """Where dynos run. Raises errors.EngineFailed when the machine below fails it: a sentence that the
+    app's owner can read, since it ends as the reason of a crash. R17's begins with `Error R17`."""
 
     async def prepare(self) -> None:
         """Once before use: bridge, firewall, cgroups, mounts of a machine that may have rebooted."""
+
+    async def close(self) -> None:
+        """Let go of tasks and files of this process; containers run on."""
+
+    async def pack_slug(self, tree: Path, *, uid: int) -> Path:
+        """From a compiled tree, the form in which this engine runs a slug, in a temporary file; so
+        that `create` need not unpack the archive of a slug which was built on this machine."""
+
+    async def keep_slug(self, packed: Path, *, checksum: str, uid: int) -> None:
+        """What `pack_slug` made is the slug with that checksum."""
+
+    async def forget_slug(self, checksum: str) -> None:
+        """Nothing will run that slug any more: unmount it and delete its packed form. May be repeated."""
 
     async def create(self, spec: Spec) -> Sighting:
         """Make the container, all but running: so that `attach` misses nothing. May be repeated."""
