@@ -27,7 +27,6 @@ class Domain:
     app_id: AppId
     hostname: str
     kind: DomainKind
-    cname: str | None  #: where DNS should point; None for the platform's own
     created_at: datetime
     updated_at: datetime
 

@@ -1,0 +1,135 @@
+"""Slugs and the release ledger in the database. The ledger only grows; at most one is current."""
+
+from sqlalchemy import ColumnElement, RowMapping, insert, select, update
+
+from deodar.model.app import AppId
+from deodar.model.release import Release, ReleaseStatus, Slug
+from deodar.store import schema
+from deodar.store.db import Tx, moment
+
+table = schema.releases
+slugs = schema.slugs
+
+
+async def insert_slug(tx: Tx, slug: Slug) -> None:
+    await tx.execute(
+        insert(slugs).values(
+            id=slug.id,
+            app_id=slug.app_id,
+            checksum=slug.checksum,
+            size=slug.size,
+            stack=slug.stack,
+            commit=slug.commit,
+            commit_description=slug.commit_description,
+            buildpack_description=slug.buildpack_description,
+            process_types=dict(slug.process_types),
+            created_at=slug.created_at.timestamp(),
+        )
+    )
+
+
+async def slug(tx: Tx, slug_id: str) -> Slug | None:
+    row = await tx.first(select(slugs).where(slugs.c.id == slug_id))
+    return None if row is None else slug_from_row(row)
+
+
+async def slugs_of(tx: Tx, app_id: str) -> list[Slug]:
+    return [
+        slug_from_row(row) for row in await tx.all(select(slugs).where(slugs.c.app_id == app_id))
+    ]
+
+
+async def checksums(tx: Tx) -> set[str]:
+    """Checksums of every slug there is, of all apps."""
+    return {row["checksum"] for row in await tx.all(select(slugs.c.checksum))}
+
+
+async def append(tx: Tx, release: Release) -> None:
+    """Adds `release` to the ledger; if it is current, the one that was is not any more."""
+    if release.current:
+        await tx.execute(
+            update(table)
+            .where(table.c.app_id == release.app_id)
+            .where(table.c.current)
+            .values(current=False)
+        )
+    await tx.execute(
+        insert(table).values(
+            id=release.id,
+            app_id=release.app_id,
+            version=release.version,
+            slug_id=release.slug_id,
+            description=release.description,
+            user=release.user,
+            status=release.status.value,
+            current=release.current,
+            config=tx.seal(release.config),
+            created_at=release.created_at.timestamp(),
+            updated_at=release.updated_at.timestamp(),
+        )
+    )
+
+
+async def current(tx: Tx, app_id: str) -> Release | None:
+    return await _first(tx, (table.c.app_id == app_id) & table.c.current)
+
+
+async def get(tx: Tx, release_id: str) -> Release | None:
+    return await _first(tx, table.c.id == release_id)
+
+
+async def find(tx: Tx, app_id: str, identity: str) -> Release | None:
+    """The app's release with that id, or version as `3` or `v3`."""
+    number = identity.removeprefix("v")
+    if number.isascii() and number.isdigit():
+        return await _first(tx, (table.c.app_id == app_id) & (table.c.version == int(number)))
+    return await _first(tx, (table.c.app_id == app_id) & (table.c.id == identity))
+
+
+async def of_app(tx: Tx, app_id: str) -> list[Release]:
+    """All of an app's releases, oldest first."""
+    query = select(table).where(table.c.app_id == app_id).order_by(table.c.version)
+    return [from_row(tx, row) for row in await tx.all(query)]
+
+
+async def last_version(tx: Tx, app_id: AppId) -> int:
+    """The highest version there is, 0 before the first."""
+    query = select(table.c.version).where(table.c.app_id == app_id).order_by(table.c.version.desc())
+    row = await tx.first(query.limit(1))
+    return 0 if row is None else int(row["version"])
+
+
+async def _first(tx: Tx, clause: ColumnElement[bool]) -> Release | None:
+    row = await tx.first(select(table).where(clause))
+    return None if row is None else from_row(tx, row)
+
+
+def from_row(tx: Tx, row: RowMapping) -> Release:
+    return Release(
+        id=row["id"],
+        app_id=AppId(row["app_id"]),
+        version=row["version"],
+        slug_id=row["slug_id"],
+        description=row["description"],
+        user=row["user"],
+        status=ReleaseStatus(row["status"]),
+        current=row["current"],
+        config=tx.unseal(row["config"]),
+        created_at=moment(row["created_at"]),
+        updated_at=moment(row["updated_at"]),
+    )
+
+
+def slug_from_row(row: RowMapping) -> Slug:
+    return Slug(
+        id=row["id"],
+        app_id=AppId(row["app_id"]),
+        checksum=row["checksum"],
+        size=row["size"],
+        stack=row["stack"],
+        commit=row["commit"],
+        commit_description=row["commit_description"],
+        buildpack_description=row["buildpack_description"],
+        process_types=dict(row["process_types"]),
+        created_at=moment(row["created_at"]),
+    )
