@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -77,3 +78,43 @@ async def run_unchecked(
             await process.wait()
     assert process.returncode is not None
     return Finished(process.returncode, stdout, stderr)
+
+
+async def run_telling(
+    *argv: str,
+    on_line: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
+) -> None:
+    """As `run`, for commands with much to say: each line of stdout and stderr is told as it comes.
+
+    The error carries the last lines told.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=env,
+            limit=1 << 20,
+        )
+    except OSError as error:
+        raise CommandFailed(argv, None, str(error)) from error
+    assert process.stdout is not None
+    last: deque[str] = deque(maxlen=20)
+    try:
+        async with asyncio.timeout(timeout):
+            async for raw in process.stdout:
+                line = raw.decode(errors="replace").rstrip()
+                last.append(line)
+                on_line(line)
+            status = await process.wait()
+    except TimeoutError as error:
+        raise CommandFailed(argv, None, f"no end after {timeout:g} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if status != 0:
+        raise CommandFailed(argv, status, "\n".join(last))

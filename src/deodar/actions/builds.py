@@ -1,0 +1,92 @@
+"""Wishes for builds: asks for one, and says how one ended. Building is the compiler's."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from deodar.actions import releases
+from deodar.model import release
+from deodar.model.app import App
+from deodar.model.build import Build, BuildStatus
+from deodar.model.release import Release, Slug
+from deodar.store import apps, builds
+from deodar.store import releases as ledger
+from deodar.store.db import Tx
+
+
+def new_id() -> str:
+    """An id for a build whose source must lie in its place before the build is wished."""
+    return str(uuid.uuid4())
+
+
+async def create(
+    tx: Tx,
+    app: App,
+    *,
+    build_id: str,
+    commit: str | None,
+    commit_description: str | None,
+    user: str,
+    now: datetime,
+    buildpacks: Sequence[str] = (),
+) -> Build:
+    """A build of the source that lies ready under `build_id`; the compiler takes it up."""
+    build = Build(
+        id=build_id,
+        app_id=app.id,
+        user=user,
+        stack=app.build_stack,
+        commit=commit,
+        commit_description=commit_description,
+        buildpacks=tuple(buildpacks) or app.buildpacks,
+        created_at=now,
+        updated_at=now,
+    )
+    await builds.insert_build(tx, build)
+    tx.ring(app.id)
+    return build
+
+
+async def take_up(tx: Tx, build: Build, *, now: datetime) -> Build:
+    """The compiler has begun with it."""
+    begun = replace(build, started_at=now, updated_at=now)
+    await builds.update_build(tx, begun)
+    return begun
+
+
+async def succeed(
+    tx: Tx, app: App, build: Build, slug: Slug, *, detected: str | None, now: datetime
+) -> Release:
+    """Slug, release and the build's end, all or nothing."""
+    await ledger.insert_slug(tx, slug)
+    if detected is not None and app.detected_buildpack != detected:
+        app = replace(app, detected_buildpack=detected)
+        await apps.update_app(tx, app)
+    made = await releases.deploy(
+        tx,
+        app,
+        slug,
+        description=release.describe_deploy(build.commit),
+        user=build.user,
+        now=now,
+    )
+    await builds.update_build(
+        tx,
+        replace(
+            build,
+            status=BuildStatus.SUCCEEDED,
+            slug_id=slug.id,
+            release_id=made.id,
+            updated_at=now,
+        ),
+    )
+    return made
+
+
+async def fail(tx: Tx, build: Build, message: str, *, now: datetime) -> Build:
+    """Nothing changes but that this build has failed, and why."""
+    failed = replace(build, status=BuildStatus.FAILED, message=message, updated_at=now)
+    await builds.update_build(tx, failed)
+    tx.ring(build.app_id)
+    return failed
