@@ -55,6 +55,7 @@ class Sighting:
     address: str | None  #: IP address to reach its ports at
     exit_status: int | None = None  #: 0-255, 128+n for signal n; None while running or if lost
     oom_killed: bool = False
+    build: bool = False  #: as its Spec said
 
 
 @dataclass(frozen=True, slots=True)

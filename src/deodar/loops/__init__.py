@@ -1,0 +1,1 @@
+"""The loops that make wishes true. Each looks at the world afresh; they meet only in the store."""

@@ -1,0 +1,306 @@
+"""Observes one app's dynos and takes the steps that `plan` gives; decides nothing itself.
+
+All it does may be done twice: a kill between any two lines leaves a record without a container or a
+container without a record, and the next look mends it.
+"""
+
+import asyncio
+import signal
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from deodar.engines.base import Engine, Sighting
+from deodar.kit.clock import Clock
+from deodar.kit.loop import Bell
+from deodar.loops.manifold import boot, plan
+from deodar.loops.manifold.attach import Switchboard
+from deodar.loops.manifold.plan import (
+    Forget,
+    Kill,
+    Launch,
+    Limits,
+    Start,
+    Step,
+    Stop,
+    Terminate,
+    Wish,
+)
+from deodar.loops.manifold.supervise import Supervisor
+from deodar.model import errors
+from deodar.model.app import App, ConfigVars
+from deodar.model.dyno import GONE, Dyno, Event, Kind, State
+from deodar.model.formation import ProcessType
+from deodar.model.log import LogLine
+from deodar.model.release import Release
+from deodar.store import apps, dynos, formations, releases
+from deodar.store.db import Database
+from deodar.store.logs import Logs
+
+log = structlog.get_logger("deodar")
+
+AT_ONCE = 4  #: dynos of one app that are started at the same moment
+UNREAD_PAUSE = 0.05  #: seconds until another look whether an ended dyno's output is in the log
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One app as the store has it."""
+
+    app: App
+    release: Release
+    formation: tuple[ProcessType, ...]
+
+    @property
+    def wish(self) -> Wish:
+        # Without a slug there is nothing to run; the formation is empty then anyway.
+        return Wish(release_id=self.release.id, formation=self.formation)
+
+
+class Manifold:
+    """Makes dynos as they are wished; `reconcile` is driven by kit.loop with an app's id as the key."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        engine: Engine,
+        logs: Logs,
+        bell: Bell,
+        clock: Clock,
+        switchboard: Switchboard,
+        limits: Limits,
+    ) -> None:
+        self._db = db
+        self._engine = engine
+        self._logs = logs
+        self._clock = clock
+        self._switchboard = switchboard
+        self._limits = limits
+        self._supervisor = Supervisor(engine, bell.ring)
+        self._starting = asyncio.Semaphore(AT_ONCE)
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Holds the watches of all dynos; returns when cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
+
+    async def keys(self) -> list[str]:
+        """Every app there is, and every one that a container is left of."""
+        async with self._db.read() as tx:
+            known = await apps.ids(tx)
+        sightings = await self._engine.sightings()
+        return list({*known, *(each.app_id for each in sightings.values() if not each.build)})
+
+    async def reconcile(self, app_id: str) -> float | None:
+        wanted, present = await self._read(app_id)
+        sightings = {
+            each.id: each
+            for each in (await self._engine.sightings()).values()
+            if each.app_id == app_id and not each.build
+        }
+        present = await self._notice(present, sightings)
+        if wanted is None:
+            await self._clear(sightings)
+            return None
+        steps = plan.plan(wanted.wish, present, self._clock(), self._limits)
+        await self._act(wanted, steps)
+        unread = await self._sweep(app_id, present, sightings)
+        rest = plan.next_look(present, self._clock(), self._limits)
+        return UNREAD_PAUSE if unread else rest
+
+    async def _read(self, app_id: str) -> tuple[Wanted | None, list[Dyno]]:
+        async with self._db.read() as tx:
+            app = await apps.find(tx, app_id)
+            release = await releases.current(tx, app_id)
+            if app is None or release is None:
+                return None, []
+            formation = tuple(await formations.of_app(tx, app_id))
+            return Wanted(app, release, formation), await dynos.of_app(tx, app_id)
+
+    # What the engine saw becomes what the store knows.
+
+    async def _notice(
+        self, present: Sequence[Dyno], sightings: Mapping[str, Sighting]
+    ) -> list[Dyno]:
+        now = self._clock()
+        seen = []
+        for dyno in present:
+            after = plan.notice(dyno, sightings.get(dyno.id), now)
+            if after is dyno and dyno.state is State.STARTING and self._accepts(dyno):
+                after = dyno.on(Event.BOUND, now)
+            if after is not dyno:
+                await self._save(dyno, after)
+            if after.runs:
+                self._watch(after)
+            seen.append(after)
+        return seen
+
+    def _accepts(self, dyno: Dyno) -> bool:
+        return dyno.port is None or self._supervisor.accepts(dyno)
+
+    def _watch(self, dyno: Dyno) -> None:
+        if self._group is not None:
+            self._supervisor.watch(dyno, self._group)
+
+    async def _save(self, before: Dyno, after: Dyno) -> None:
+        """Keep a dyno's new state and tell its owner, in Heroku's words."""
+        async with self._db.write() as tx:
+            await dynos.update_dyno(tx, after)
+            tx.ring(after.app_id)
+        self._tell(after, *boot.changes(before, after))
+        log.info(
+            "dyno.moved",
+            app=after.app_id,
+            dyno=after.name,
+            id=after.id,
+            was=before.state,
+            now=after.state,
+        )
+
+    # One step each.
+
+    async def _act(self, wanted: Wanted, steps: Sequence[Step]) -> None:
+        begun = await self._provision(wanted, [step for step in steps if isinstance(step, Start)])
+        async with asyncio.TaskGroup() as group:
+            for dyno in begun:
+                group.create_task(self._launch(wanted.app, dyno))
+            for step in steps:
+                match step:
+                    case Launch(dyno):
+                        group.create_task(self._launch(wanted.app, dyno))
+                    case Stop(dyno, why):
+                        group.create_task(self._stop(dyno, why))
+                    case Terminate(dyno):
+                        group.create_task(self._terminate(dyno))
+                    case Kill(dyno, error):
+                        group.create_task(self._kill(dyno, error))
+                    case Forget(dyno):
+                        group.create_task(self._forget(dyno))
+
+    async def _provision(self, wanted: Wanted, starts: Sequence[Start]) -> list[Dyno]:
+        """Records for the dynos to come, all in one transaction, before anything runs."""
+        if not starts:
+            return []
+        now = self._clock()
+        types = {each.type: each for each in wanted.formation}
+        new = [
+            Dyno(
+                id=str(uuid.uuid4()),
+                app_id=wanted.app.id,
+                type=start.type,
+                number=start.number,
+                kind=Kind.FORMATION,
+                size=types[start.type].size,
+                command=types[start.type].command,
+                release_id=wanted.release.id,
+                release_version=wanted.release.version,
+                slug_id=wanted.release.slug_id,
+                state_since=now,
+                created_at=now,
+                port=boot.PORT if start.type == "web" else None,
+                crashes=start.crashes,
+            )
+            for start in starts
+        ]
+        async with self._db.write() as tx:
+            for start in starts:
+                if start.instead_of is not None:
+                    await dynos.delete_dyno(tx, start.instead_of.id)
+            for dyno in new:
+                await dynos.insert_dyno(tx, dyno)
+        for start, dyno in zip(starts, new, strict=True):
+            if start.instead_of is not None:
+                self._tell(dyno, "State changed from crashed to starting")
+        return new
+
+    async def _launch(self, app: App, dyno: Dyno) -> None:
+        async with self._starting:
+            async with self._db.read() as tx:
+                release = await releases.get(tx, dyno.release_id)
+                slug = await releases.slug(tx, dyno.slug_id) if dyno.slug_id else None
+            config = release.config if release else ConfigVars()
+            self._tell(dyno, f"Starting process with command `{dyno.command}`")
+            spec = boot.spec(app, dyno, config, slug)
+            try:
+                await self._engine.create(spec)
+                if dyno.attached:
+                    await self._switchboard.plug(dyno)
+                sighting = await self._engine.start(dyno.id)
+            except (errors.EngineFailed, errors.StackMissing) as error:
+                await self._save(dyno, plan.refuse(dyno, error.message, self._clock()))
+                return
+        now = self._clock()
+        launched = replace(dyno.on(Event.LAUNCHED, now), address=sighting.address)
+        if launched.port is None:
+            launched = launched.on(Event.BOUND, now)
+        await self._save(dyno, launched)
+        self._watch(launched)
+
+    async def _stop(self, dyno: Dyno, why: str) -> None:
+        stopping = dyno.on(Event.STOP, self._clock())
+        if dyno.routed:
+            await self._save(dyno, stopping)
+        else:
+            # Nothing to wait for: the next look would only find that out.
+            await self._terminate(stopping)
+        log.info("dyno.stopping", app=dyno.app_id, dyno=dyno.name, id=dyno.id, why=why)
+
+    async def _terminate(self, dyno: Dyno) -> None:
+        self._tell(dyno, "Stopping all processes with SIGTERM")
+        await self._engine.signal(dyno.id, signal.SIGTERM)
+        await self._save(dyno, replace(dyno, signalled_at=self._clock()))
+
+    async def _kill(self, dyno: Dyno, error: str) -> None:
+        self._tell(dyno, error, "Stopping process with SIGKILL")
+        # The reason is kept before the signal, so that it is there when the exit is noticed.
+        reason = error if dyno.state is State.STARTING else dyno.reason
+        await self._save(dyno, replace(dyno, killed=True, reason=reason))
+        await self._engine.signal(dyno.id, signal.SIGKILL)
+
+    async def _forget(self, dyno: Dyno) -> None:
+        async with self._db.write() as tx:
+            await dynos.delete_dyno(tx, dyno.id)
+            tx.ring(dyno.app_id)
+        self._supervisor.forget(dyno.id)
+
+    # What is left of ended ones.
+
+    async def _sweep(
+        self, app_id: str, present: Sequence[Dyno], sightings: Mapping[str, Sighting]
+    ) -> bool:
+        """Removes containers that nobody needs; True if one must wait for its output to be read."""
+        unread = False
+        by_id = {dyno.id: dyno for dyno in present}
+        for container_id, sighting in sightings.items():
+            dyno = by_id.get(container_id)
+            if dyno is not None and dyno.state not in GONE:
+                continue
+            if sighting.running or not await self._engine.output(
+                container_id, self._logs.place(app_id, container_id)
+            ):
+                await self._engine.remove(container_id)
+                self._logs.forget_dyno(app_id, container_id)
+            else:
+                unread = True
+        return unread
+
+    async def _clear(self, sightings: Mapping[str, Sighting]) -> None:
+        """The app is destroyed: so is all that runs for it."""
+        for container_id in sightings:
+            self._supervisor.forget(container_id)
+            await self._engine.remove(container_id)
+
+    def _tell(self, dyno: Dyno, *texts: str) -> None:
+        now = self._clock()
+        self._logs.append(
+            dyno.app_id,
+            [LogLine(at=now, source="heroku", dyno=dyno.name, text=text) for text in texts],
+        )
