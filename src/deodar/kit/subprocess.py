@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 
@@ -118,3 +119,30 @@ async def run_telling(
             await process.wait()
     if status != 0:
         raise CommandFailed(argv, status, "\n".join(last))
+
+
+@asynccontextmanager
+async def talking(
+    *argv: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`argv` while it runs, its stdin, stdout and stderr as streams that the caller serves.
+
+    A command that is still there at the end of the block is killed and reaped. Raises CommandFailed
+    when it cannot run.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=env,
+        )
+    except OSError as error:
+        raise CommandFailed(argv, None, str(error)) from error
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,147 @@
+"""Answers the pre-receive hook: takes a pushed commit as a build, and tells how the build goes.
+
+The hook's side, and the words between them, are in `hooks/pre_receive.py`. While a hook is connected
+its app takes no other push, so the lock goes when the hook does, however it dies. A pusher who leaves
+does not end the build: the build is a wish in the store by then.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+
+from deodar.actions import builds as wishes
+from deodar.adapters.git import Repositories
+from deodar.api.outputs import Outputs
+from deodar.kit.clock import Clock
+from deodar.model import errors
+from deodar.model.build import BuildStatus
+from deodar.store import apps, builds
+from deodar.store.db import Database
+
+log = structlog.get_logger("deodar")
+
+
+class Pushes:
+    """Serves hooks on a unix socket, from `serve` until it is cancelled."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        repositories: Repositories,
+        outputs: Outputs,
+        *,
+        builds: Path,
+        socket: Path,
+    ) -> None:
+        self.socket = socket
+        self.builds = builds
+        self._db = db
+        self._clock = clock
+        self._repositories = repositories
+        self._outputs = outputs
+        self._pushing: set[str] = set()  #: apps
+        self._talks: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        # One that a killed process left behind would refuse us the name.
+        self.socket.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._talk, self.socket)
+        os.chmod(self.socket, 0o600)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            server.close()
+            for talk in self._talks:
+                talk.cancel()
+            await asyncio.gather(*self._talks, return_exceptions=True)
+            self.socket.unlink(missing_ok=True)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._talks.add(task)
+        try:
+            await self._take(reader, writer)
+        except errors.PlatformError as refusal:
+            writer.write(_line("refuse", refusal.message))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            log.info("push.left")  # the hook died; what it had asked for by then is in the store
+        finally:
+            self._talks.discard(task)
+            with suppress(ConnectionError):
+                writer.close()
+                await writer.wait_closed()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        app_id, user = await _read(reader, "push")
+        async with self._one_at_a_time(app_id):
+            build_id = wishes.new_id()
+            writer.write(_line("build", build_id))
+            try:
+                ref, commit, subject = await _read(reader, "source")
+                await self._wish(app_id, build_id, user=user, commit=commit, subject=subject)
+            except BaseException:
+                # No build came of it: its source would lie there for ever.
+                shutil.rmtree(self.builds / build_id, ignore_errors=True)
+                raise
+            log.info("push.taken", app=app_id, build=build_id, commit=commit)
+            async for data in self._outputs.follow(app_id, build_id):
+                writer.write(_line("output", str(len(data))) + data)
+                await writer.drain()
+            succeeded = await self._succeeded(app_id, build_id)
+            if succeeded:
+                await self._repositories.point_head(app_id, ref)
+            writer.write(_line("end", "0" if succeeded else "1"))
+            await writer.drain()
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, app_id: str) -> AsyncIterator[None]:
+        if app_id in self._pushing:
+            raise errors.Conflict(
+                "Another push to this app is being built. Push again when it has ended."
+            )
+        self._pushing.add(app_id)
+        try:
+            yield
+        finally:
+            self._pushing.discard(app_id)
+
+    async def _wish(
+        self, app_id: str, build_id: str, *, user: str, commit: str, subject: str
+    ) -> None:
+        async with self._db.write() as tx:
+            app = await apps.find(tx, app_id)
+            if app is None:
+                raise errors.NotFound("app")
+            await wishes.create(
+                tx,
+                app,
+                build_id=build_id,
+                commit=commit,
+                commit_description=subject,
+                user=user,
+                now=self._clock(),
+            )
+
+    async def _succeeded(self, app_id: str, build_id: str) -> bool:
+        async with self._db.read() as tx:
+            build = await builds.find(tx, app_id, build_id)
+        return build is not None and build.status is BuildStatus.SUCCEEDED
+
+
+async def _read(reader: asyncio.StreamReader, expected: str) -> list[str]:
+    line = await reader.readuntil(b"\n")
+    word, *fields = line[:-1].decode(errors="replace").split("\t")
+    if word != expected:
+        raise errors.BadRequest(f"The hook said {word!r} where {expected!r} was due.")
+    return fields
+
+
+def _line(*fields: str) -> bytes:
+    return "\t".join(field.replace("\n", " ") for field in fields).encode() + b"\n"

@@ -1,0 +1,1 @@
+"""Programs that git starts on a push: standalone, standard library only."""
