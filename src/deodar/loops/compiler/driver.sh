@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Runs buildpacks over the source in /app, after Heroku's buildpack API; streams their output.
+#
+# Its arguments are the buildpacks asked for, in the order of the folders in buildpacks/; with none,
+# the first folder whose bin/detect says yes is taken. Leaves in result/:
+#   detected       id of the buildpack that detect chose
+#   name           what the (last) buildpack calls such an app: `Python`
+#   release.yml    what the last buildpack's bin/release says
+#   report-NN      what each one's bin/report says
+#   failure        why it failed, in a sentence
+# Exit status: 0, or 1 with result/failure written.
+set -uo pipefail
+
+here=${0%/*}
+result=$here/result
+build_dir=/app
+cache_dir=$here/cache
+env_dir=$here/env
+# Buildpacks write beside themselves (`export`), so each works on a copy.
+work=$(mktemp -d)
+cp -R "$here/buildpacks/." "$work"
+
+reject() {
+  echo "$1" > "$result/failure"
+  exit 1
+}
+
+compile() {
+  local folder=$1 shown=$2 name=$3 number=${1##*/}
+  number=${number%%-*}
+  "$folder/bin/compile" "$build_dir" "$cache_dir" "$env_dir" ||
+    reject "Push rejected, failed to compile $name app."
+  echo "$name" > "$result/name"
+  rm -f "$result/release.yml"
+  if [[ -f $folder/bin/release ]]; then
+    "$folder/bin/release" "$build_dir" > "$result/release.yml" ||
+      reject "Push rejected, bin/release of $shown failed."
+  fi
+  if [[ -f $folder/bin/report ]]; then
+    # A report is for the record only; one that fails is left out and the build goes on.
+    "$folder/bin/report" "$build_dir" "$cache_dir" "$env_dir" > "$result/report-$number" ||
+      rm -f "$result/report-$number"
+  fi
+}
+
+detect() {
+  local folder name
+  for folder in "$work"/[0-9]*; do
+    if name=$("$folder/bin/detect" "$build_dir"); then
+      echo "heroku/${folder##*/[0-9]*-}" > "$result/detected"
+      echo "-----> $name app detected"
+      compile "$folder" "$(< "$result/detected")" "$name"
+      return
+    fi
+  done
+  cat <<'END'
+ !     No default language could be detected for this app.
+ !     HINT: This occurs when Deodar cannot detect the buildpack to use for this application automatically.
+ !     Add one of these files to the root of the repository, and commit it:
+ !       Gemfile (Ruby), package.json (Node.js), requirements.txt, uv.lock or poetry.lock (Python),
+ !       go.mod (Go), index.html or static.json (static site), Procfile (anything already executable)
+ !     or set a buildpack: heroku buildpacks:set <name or URL>
+ !     See https://devcenter.heroku.com/articles/buildpacks
+END
+  reject "No default language could be detected for this app."
+}
+
+run_all() {
+  local folder name shown
+  for folder in "$work"/[0-9]*; do
+    shown=$1
+    shift
+    echo "-----> Using buildpack: $shown"
+    [[ -f $folder/bin/compile ]] || {
+      echo " !     $shown has no bin/compile, so it is not a buildpack."
+      reject "Push rejected, $shown is not a buildpack."
+    }
+    # Asked for by name, a buildpack runs whatever its detect says; it is asked for the app's name only.
+    if [[ -f $folder/bin/detect ]] && name=$("$folder/bin/detect" "$build_dir"); then
+      echo "-----> $name app detected"
+    else
+      name=$shown
+    fi
+    compile "$folder" "$shown" "$name"
+    if [[ -f $folder/export ]]; then
+      # shellcheck disable=SC1091
+      source "$folder/export"
+    fi
+  done
+}
+
+chmod -f +x "$work"/*/bin/*
+cd "$build_dir" || exit 1
+if (($#)); then
+  run_all "$@"
+else
+  detect
+fi
