@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from deodar.actions import releases
-from deodar.model import release
+from deodar.model import release as words
 from deodar.model.app import App
 from deodar.model.build import Build, BuildStatus
 from deodar.model.release import Release, Slug
@@ -55,33 +55,28 @@ async def take_up(tx: Tx, build: Build, *, now: datetime) -> Build:
     return begun
 
 
-async def succeed(
+async def release(
     tx: Tx, app: App, build: Build, slug: Slug, *, detected: str | None, now: datetime
-) -> Release:
-    """Slug, release and the build's end, all or nothing."""
+) -> tuple[Build, Release]:
+    """Slug, release and what the build came to, all or nothing. The build itself goes on: it ends
+    with `succeed`, once the release was seen to run or not to."""
     await ledger.insert_slug(tx, slug)
     if detected is not None and app.detected_buildpack != detected:
         app = replace(app, detected_buildpack=detected)
         await apps.update_app(tx, app)
-    made = await releases.deploy(
-        tx,
-        app,
-        slug,
-        description=release.describe_deploy(build.commit),
-        user=build.user,
-        now=now,
-    )
-    await builds.update_build(
-        tx,
-        replace(
-            build,
-            status=BuildStatus.SUCCEEDED,
-            slug_id=slug.id,
-            release_id=made.id,
-            updated_at=now,
-        ),
-    )
-    return made
+    description = words.describe_deploy(build.commit)
+    made = await releases.deploy(tx, app, slug, description=description, user=build.user, now=now)
+    released = replace(build, slug_id=slug.id, release_id=made.id, updated_at=now)
+    await builds.update_build(tx, released)
+    return released, made
+
+
+async def succeed(tx: Tx, build: Build, *, now: datetime) -> Build:
+    """A build that made its release has ended well."""
+    succeeded = replace(build, status=BuildStatus.SUCCEEDED, updated_at=now)
+    await builds.update_build(tx, succeeded)
+    tx.ring(build.app_id)
+    return succeeded
 
 
 async def fail(tx: Tx, build: Build, message: str, *, now: datetime) -> Build:

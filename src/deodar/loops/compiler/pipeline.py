@@ -1,0 +1,277 @@
+"""One build from source to release, told in order; which build comes next is the loop's to say."""
+
+import asyncio
+import signal
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+
+from deodar.actions import builds as wishes
+from deodar.adapters import slugs
+from deodar.engines.base import Engine, Spec
+from deodar.kit.clock import Clock
+from deodar.loops.compiler import buildpack, workshop
+from deodar.loops.compiler.output import Output, megabytes
+from deodar.loops.compiler.workshop import INSIDE, Workshop
+from deodar.model import errors
+from deodar.model.app import App, ConfigVars
+from deodar.model.build import Build
+from deodar.model.dyno import Dyno, State
+from deodar.model.formation import MB, DynoSize, ProcessType
+from deodar.model.release import SLUG_LIMIT, Release, Slug
+from deodar.settings import Settings
+from deodar.store import apps, builds, dynos, formations, releases
+from deodar.store.db import Database
+
+#: a build may use much memory and many processes, but its CPU weight is far below any dyno's
+BUILD_SIZE = DynoSize(name="Build", memory=2048 * MB, pids=4096, shares=64)
+PEEK = 0.03  #: seconds between looks at a running build's output, and at the dynos of its release
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What the buildpacks made of a source."""
+
+    process_types: dict[str, str]
+    detected: str | None  #: the buildpack that took it, if it was not told which
+    description: str | None  #: such as `Python`
+
+
+class Pipeline:
+    """Runs builds. Raises BuildFailed when the user's code is to blame."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        engine: Engine,
+        clock: Clock,
+        settings: Settings,
+        web_url: Callable[[App], str],
+    ) -> None:
+        self._db = db
+        self._engine = engine
+        self._clock = clock
+        self._settings = settings
+        self._web_url = web_url
+
+    async def run(self, app: App, build: Build, out: Output) -> Build:
+        """From the source that lies ready to a release that runs; answers the build as it then is."""
+        shop = workshop.of(self._settings.paths, app.id, build.id)
+        config = await self._config(app)
+        out.step(f"Building on the {build.stack} stack")
+        await workshop.lay_out(shop, uid=app.uid, config=config)
+        compiled = await self._compile(app, build, shop, out)
+        slug = await self._pack(app, build, shop, compiled, out)
+        return await self._release(app, build, slug, compiled, out)
+
+    async def _config(self, app: App) -> ConfigVars:
+        async with self._db.read() as tx:
+            current = await releases.current(tx, app.id)
+        return current.config if current else ConfigVars()
+
+    # Source to compiled tree.
+
+    async def _compile(self, app: App, build: Build, shop: Workshop, out: Output) -> Compiled:
+        asked = build.buildpacks or ((app.detected_buildpack,) if app.detected_buildpack else ())
+        chosen = buildpack.chosen(asked)
+        with resources.as_file(resources.files("deodar.loops.compiler") / "driver.sh") as driver:
+            status = await self._run(app, build, shop, driver, chosen, told=bool(asked), out=out)
+        if status != 0:
+            raise errors.BuildFailed(buildpack.explain(status))
+        types = await asyncio.to_thread(buildpack.process_types, shop.tree, shop.result)
+        self._discover(types, out)
+        detected = buildpack.detected(shop.result)
+        return Compiled(
+            process_types=types,
+            detected=None if build.buildpacks else detected,
+            description=buildpack.description(shop.result),
+        )
+
+    async def _run(
+        self,
+        app: App,
+        build: Build,
+        shop: Workshop,
+        driver: Path,
+        chosen: dict[str, Path],
+        *,
+        told: bool,
+        out: Output,
+    ) -> int:
+        """Runs the driver in a build dyno, its output into `out`; answers its exit status."""
+        await self._engine.create(
+            Spec(
+                id=build.id,
+                app_id=app.id,
+                name="build",
+                uid=app.uid,
+                argv=("bash", f"{INSIDE}/driver.sh", "compile" if told else "detect"),
+                env=ConfigVars(
+                    {
+                        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                        "HOME": "/app",
+                        "LANG": "C.UTF-8",
+                        "STACK": build.stack,
+                        "REQUEST_ID": build.id,
+                        "SOURCE_VERSION": build.commit or "",
+                        "SSL_CERT_FILE": CA_BUNDLE,
+                        "NODE_EXTRA_CA_CERTS": CA_BUNDLE,
+                        "PIP_CERT": CA_BUNDLE,
+                        "REQUESTS_CA_BUNDLE": CA_BUNDLE,
+                    }
+                ),
+                stack=build.stack,
+                build=True,
+                volumes=shop.volumes(driver=driver, buildpacks=chosen),
+                size=BUILD_SIZE,
+            )
+        )
+        try:
+            await self._engine.start(build.id)
+            return await self._attend(build, out)
+        finally:
+            await self._engine.remove(build.id)
+
+    async def _attend(self, build: Build, out: Output) -> int:
+        """Passes the build's output on until it ends, runs out of time, or nobody wants it."""
+        started = self._clock()
+        limit = timedelta(seconds=self._settings.build_timeout)
+        ended = asyncio.create_task(self._engine.wait(build.id))
+        offset, looked = 0, started
+        try:
+            while True:
+                over = ended.done()
+                offset = await self._pass_on(build.id, offset, out)
+                if over:
+                    break
+                await asyncio.wait([ended], timeout=PEEK)
+                now = self._clock()
+                if now - started > limit:
+                    await self._engine.signal(build.id, signal.SIGKILL)
+                    minutes = limit.total_seconds() / 60
+                    raise errors.BuildFailed(
+                        f"The build took longer than {minutes:g} minutes and was stopped."
+                    )
+                if now - looked > timedelta(seconds=1):
+                    looked = now
+                    await self._check_wanted(build)
+        finally:
+            ended.cancel()
+        sighting = (await self._engine.sightings()).get(build.id)
+        if sighting is None or sighting.exit_status is None:
+            raise errors.EngineFailed(
+                "The build dyno is gone; the machine may have restarted. Push again."
+            )
+        if sighting.oom_killed:
+            raise errors.BuildFailed(
+                f"The build used more than {BUILD_SIZE.memory // MB} MB of memory."
+            )
+        return sighting.exit_status
+
+    async def _pass_on(self, build_id: str, offset: int, out: Output) -> int:
+        while pieces := await self._engine.output(build_id, offset):
+            out.raw(b"".join(piece.data + (b"" if piece.partial else b"\n") for piece in pieces))
+            offset = pieces[-1].offset
+        return offset
+
+    async def _check_wanted(self, build: Build) -> None:
+        async with self._db.read() as tx:
+            if await builds.find(tx, build.app_id, build.id) is None:
+                raise errors.BuildFailed("The app was destroyed during the build.")
+
+    def _discover(self, types: dict[str, str], out: Output) -> None:
+        out.step("Discovering process types")
+        if types:
+            out.detail(f"Procfile declares types -> {', '.join(types)}")
+        else:
+            out.detail("Procfile declares types -> (none)")
+
+    # Compiled tree to slug.
+
+    async def _pack(
+        self, app: App, build: Build, shop: Workshop, compiled: Compiled, out: Output
+    ) -> Slug:
+        out.line()
+        out.step("Compressing...")
+        # The archive is what is stored and travels; the image is what this machine runs.
+        async with asyncio.TaskGroup() as group:
+            archiving = group.create_task(slugs.pack(shop.tree, self._settings.paths.slugs))
+            packing = group.create_task(self._engine.pack_slug(shop.tree, uid=app.uid))
+        archive, image = archiving.result(), packing.result()
+        if archive.size > SLUG_LIMIT:
+            raise errors.BuildFailed(
+                f"Compiled slug size: {megabytes(archive.size)} is too large "
+                f"(max is {SLUG_LIMIT // 1_000_000}M). Add what is not needed at run time to .slugignore."
+            )
+        await self._engine.keep_slug(image, checksum=archive.checksum, uid=app.uid)
+        out.detail(f"Done: {megabytes(archive.size)}")
+        return Slug(
+            id=str(uuid.uuid4()),
+            app_id=app.id,
+            checksum=archive.checksum,
+            size=archive.size,
+            stack=build.stack,
+            commit=build.commit,
+            commit_description=build.commit_description,
+            buildpack_description=compiled.description,
+            process_types=compiled.process_types,
+            created_at=self._clock(),
+        )
+
+    # Slug to release.
+
+    async def _release(
+        self, app: App, build: Build, slug: Slug, compiled: Compiled, out: Output
+    ) -> Build:
+        out.step("Launching...")
+        async with self._db.write() as tx:
+            present = await apps.find(tx, app.id)
+            if present is None:
+                raise errors.BuildFailed("The app was destroyed during the build.")
+            build, release = await wishes.release(
+                tx, present, build, slug, detected=compiled.detected, now=self._clock()
+            )
+        out.detail(f"Released {release.name}")
+        out.detail(f"{self._web_url(present)} deployed to Deodar")
+        out.line()
+        await self._verify(release, out)
+        return build
+
+    async def _verify(self, release: Release, out: Output) -> None:
+        """Waits until the release's web dynos serve, or one cannot. Either way the release stands."""
+        out.raw(b"Verifying deploy...")
+        deadline = self._clock() + timedelta(seconds=self._settings.boot_timeout + 5)
+        while self._clock() < deadline:
+            async with self._db.read() as tx:
+                formation = await formations.of_app(tx, release.app_id)
+                present = await dynos.of_app(tx, release.app_id)
+                current = await releases.current(tx, release.app_id)
+            ours = [dyno for dyno in present if dyno.release_id == release.id and dyno.is_web]
+            crashed = next((dyno for dyno in ours if dyno.state is State.CRASHED), None)
+            if crashed is not None:
+                out.line(" failed.")
+                out.error(tell_crash(crashed))
+                return
+            if serves(ours, formation) or current is None or current.id != release.id:
+                break
+            await asyncio.sleep(PEEK)
+        out.line(" done.")
+
+
+def serves(ours: list[Dyno], formation: list[ProcessType]) -> bool:
+    """Whether as many web dynos as are wished take requests."""
+    wished = sum(each.quantity for each in formation if each.type == "web")
+    return sum(dyno.state is State.UP and dyno.routed for dyno in ours) >= wished
+
+
+def tell_crash(dyno: Dyno) -> str:
+    why = dyno.reason or f"Process exited with status {dyno.exit_status}"
+    return (
+        f"{dyno.name} crashed: {why}\n"
+        "A release that served before goes on serving. See what it wrote: heroku logs --tail"
+    )

@@ -1,0 +1,95 @@
+"""Lays out the folders of one build on the host, and clears them away; runs nothing in them."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deodar.adapters import slugs
+from deodar.engines.base import Volume
+from deodar.settings import Paths
+
+INSIDE = "/tmp/deodar"  #: where a build finds its folders; /tmp is a tmpfs, so they can be made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """The folders of one build."""
+
+    folder: Path
+    cache: Path
+
+    @property
+    def source(self) -> Path:
+        return self.folder / "source.tar"
+
+    @property
+    def tree(self) -> Path:
+        return self.folder / "app"
+
+    @property
+    def env(self) -> Path:
+        return self.folder / "env"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result"
+
+    def volumes(self, *, driver: Path, buildpacks: Mapping[str, Path]) -> tuple[Volume, ...]:
+        """What the build sees, in the order in which it must be mounted."""
+        return (
+            Volume(self.tree, "/app", writable=True),
+            Volume(self.cache, f"{INSIDE}/cache", writable=True),
+            Volume(self.result, f"{INSIDE}/result", writable=True),
+            Volume(self.env, f"{INSIDE}/env"),
+            Volume(driver, f"{INSIDE}/driver.sh"),
+            *(Volume(path, f"{INSIDE}/buildpacks/{name}") for name, path in buildpacks.items()),
+        )
+
+
+def of(paths: Paths, app_id: str, build_id: str) -> Workshop:
+    return Workshop(folder=paths.builds / build_id, cache=paths.caches / app_id)
+
+
+async def lay_out(shop: Workshop, *, uid: int, config: Mapping[str, str]) -> None:
+    """Unpacks the source and makes the other folders, all of the build's user.
+
+    Config vars become a file each (devcenter: buildpack-api, ENV_DIR). Raises BuildFailed for a
+    source that cannot be unpacked safely.
+    """
+    for folder in (shop.tree, shop.result, shop.env):
+        await _remove(folder)
+        folder.mkdir()
+    shop.cache.mkdir(parents=True, exist_ok=True)
+    await slugs.unpack_source(shop.source, shop.tree)
+    ignore = shop.tree / ".slugignore"
+    if ignore.is_file() and not ignore.is_symlink():
+        await asyncio.to_thread(
+            slugs.apply_slugignore, shop.tree, ignore.read_text(errors="replace")
+        )
+    for key, value in config.items():
+        path = shop.env / key
+        path.write_text(value)
+        path.chmod(0o400)
+    await asyncio.to_thread(_give, (shop.tree, shop.result, shop.env), uid)
+    os.chown(shop.cache, uid, uid)
+
+
+def _give(folders: tuple[Path, ...], uid: int) -> None:
+    for top in folders:
+        os.chown(top, uid, uid)
+        for folder, folders_in, files in os.walk(top):
+            for name in (*folders_in, *files):
+                os.chown(os.path.join(folder, name), uid, uid, follow_symlinks=False)
+
+
+async def clear(shop: Workshop) -> None:
+    """Removes the build's folders; its output file and the app's cache stay."""
+    await _remove(shop.folder)
+
+
+async def _remove(folder: Path) -> None:
+    if folder.exists():
+        await asyncio.to_thread(shutil.rmtree, folder)
