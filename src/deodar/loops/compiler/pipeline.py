@@ -4,9 +4,7 @@ import asyncio
 import signal
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from importlib import resources
 from pathlib import Path
 
 from deodar.actions import builds as wishes
@@ -14,8 +12,9 @@ from deodar.adapters import slugs
 from deodar.engines.base import Engine, Spec
 from deodar.kit.clock import Clock
 from deodar.loops.compiler import buildpack, workshop
+from deodar.loops.compiler.buildpack import Outcome
 from deodar.loops.compiler.output import Output, megabytes
-from deodar.loops.compiler.workshop import INSIDE, Workshop
+from deodar.loops.compiler.workshop import Workshop
 from deodar.model import errors
 from deodar.model.app import App, ConfigVars
 from deodar.model.build import Build
@@ -29,16 +28,6 @@ from deodar.store.db import Database
 #: a build may use much memory and many processes, but its CPU weight is far below any dyno's
 BUILD_SIZE = DynoSize(name="Build", memory=2048 * MB, pids=4096, shares=64)
 PEEK = 0.03  #: seconds between looks at a running build's output, and at the dynos of its release
-CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """What the buildpacks made of a source."""
-
-    process_types: dict[str, str]
-    detected: str | None  #: the buildpack that took it, if it was not told which
-    description: str | None  #: such as `Python`
 
 
 class Pipeline:
@@ -65,9 +54,9 @@ class Pipeline:
         config = await self._config(app)
         out.step(f"Building on the {build.stack} stack")
         await workshop.lay_out(shop, uid=app.uid, config=config)
-        compiled = await self._compile(app, build, shop, out)
-        slug = await self._pack(app, build, shop, compiled, out)
-        return await self._release(app, build, slug, compiled, out)
+        outcome = await self._compile(app, build, shop, out)
+        slug = await self._pack(app, build, shop, outcome, out)
+        return await self._release(app, build, slug, outcome, out)
 
     async def _config(self, app: App) -> ConfigVars:
         async with self._db.read() as tx:
@@ -76,58 +65,35 @@ class Pipeline:
 
     # Source to compiled tree.
 
-    async def _compile(self, app: App, build: Build, shop: Workshop, out: Output) -> Compiled:
+    async def _compile(self, app: App, build: Build, shop: Workshop, out: Output) -> Outcome:
         asked = build.buildpacks or ((app.detected_buildpack,) if app.detected_buildpack else ())
-        chosen = buildpack.chosen(asked)
-        with resources.as_file(resources.files("deodar.loops.compiler") / "driver.sh") as driver:
-            status = await self._run(app, build, shop, driver, chosen, told=bool(asked), out=out)
-        if status != 0:
-            raise errors.BuildFailed(buildpack.explain(status))
-        types = await asyncio.to_thread(buildpack.process_types, shop.tree, shop.result)
-        self._discover(types, out)
-        detected = buildpack.detected(shop.result)
-        return Compiled(
-            process_types=types,
-            detected=None if build.buildpacks else detected,
-            description=buildpack.description(shop.result),
-        )
+        status = await self._run(app, build, shop, asked, out)
+        outcome = await asyncio.to_thread(buildpack.outcome, shop.result, shop.tree, status=status)
+        discover(outcome, out)
+        return outcome
 
     async def _run(
-        self,
-        app: App,
-        build: Build,
-        shop: Workshop,
-        driver: Path,
-        chosen: dict[str, Path],
-        *,
-        told: bool,
-        out: Output,
+        self, app: App, build: Build, shop: Workshop, asked: tuple[str, ...], out: Output
     ) -> int:
         """Runs the driver in a build dyno, its output into `out`; answers its exit status."""
+        folders = [(each, located(each)) for each in asked] or buildpack.candidates()
         await self._engine.create(
             Spec(
                 id=build.id,
                 app_id=app.id,
                 name="build",
                 uid=app.uid,
-                argv=("bash", f"{INSIDE}/driver.sh", "compile" if told else "detect"),
+                argv=buildpack.command(asked),
                 env=ConfigVars(
-                    {
-                        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                        "HOME": "/app",
-                        "LANG": "C.UTF-8",
-                        "STACK": build.stack,
-                        "REQUEST_ID": build.id,
-                        "SOURCE_VERSION": build.commit or "",
-                        "SSL_CERT_FILE": CA_BUNDLE,
-                        "NODE_EXTRA_CA_CERTS": CA_BUNDLE,
-                        "PIP_CERT": CA_BUNDLE,
-                        "REQUESTS_CA_BUNDLE": CA_BUNDLE,
-                    }
+                    buildpack.environment(
+                        build.stack, request_id=build.id, source_version=build.commit
+                    )
                 ),
                 stack=build.stack,
                 build=True,
-                volumes=shop.volumes(driver=driver, buildpacks=chosen),
+                volumes=buildpack.volumes(
+                    folders, app=shop.tree, cache=shop.cache, env=shop.env, result=shop.result
+                ),
                 size=BUILD_SIZE,
             )
         )
@@ -184,17 +150,10 @@ class Pipeline:
             if await builds.find(tx, build.app_id, build.id) is None:
                 raise errors.BuildFailed("The app was destroyed during the build.")
 
-    def _discover(self, types: dict[str, str], out: Output) -> None:
-        out.step("Discovering process types")
-        if types:
-            out.detail(f"Procfile declares types -> {', '.join(types)}")
-        else:
-            out.detail("Procfile declares types -> (none)")
-
     # Compiled tree to slug.
 
     async def _pack(
-        self, app: App, build: Build, shop: Workshop, compiled: Compiled, out: Output
+        self, app: App, build: Build, shop: Workshop, outcome: Outcome, out: Output
     ) -> Slug:
         out.line()
         out.step("Compressing...")
@@ -218,15 +177,15 @@ class Pipeline:
             stack=build.stack,
             commit=build.commit,
             commit_description=build.commit_description,
-            buildpack_description=compiled.description,
-            process_types=compiled.process_types,
+            buildpack_description=outcome.description,
+            process_types=outcome.process_types,
             created_at=self._clock(),
         )
 
     # Slug to release.
 
     async def _release(
-        self, app: App, build: Build, slug: Slug, compiled: Compiled, out: Output
+        self, app: App, build: Build, slug: Slug, outcome: Outcome, out: Output
     ) -> Build:
         out.step("Launching...")
         async with self._db.write() as tx:
@@ -234,7 +193,7 @@ class Pipeline:
             if present is None:
                 raise errors.BuildFailed("The app was destroyed during the build.")
             build, release = await wishes.release(
-                tx, present, build, slug, detected=compiled.detected, now=self._clock()
+                tx, present, build, slug, detected=outcome.detected, now=self._clock()
             )
         out.detail(f"Released {release.name}")
         out.detail(f"{self._web_url(present)} deployed to Deodar")
@@ -261,6 +220,27 @@ class Pipeline:
                 break
             await asyncio.sleep(PEEK)
         out.line(" done.")
+
+
+def located(identifier: str) -> Path:
+    """The folder of a buildpack that was asked for. Raises BuildFailed for one that is not here."""
+    folder = buildpack.builtin(identifier)
+    if folder is None:
+        raise errors.BuildFailed(
+            f"The buildpack {identifier} is not one of those that are built in: "
+            f"{', '.join(buildpack.ORDER)}. Set one of them: heroku buildpacks:set <name>"
+        )
+    return folder
+
+
+def discover(outcome: Outcome, out: Output) -> None:
+    """Tells which process types there are, as the slug compiler does."""
+    out.step("Discovering process types")
+    own = [kind for kind in outcome.process_types if kind not in outcome.defaults]
+    out.detail(f"Procfile declares types     -> {', '.join(own) or '(none)'}")
+    if outcome.defaults:
+        title = f"Default types for {outcome.description}"
+        out.detail(f"{title:<27} -> {', '.join(outcome.defaults)}")
 
 
 def serves(ours: list[Dyno], formation: list[ProcessType]) -> bool:

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deodar.adapters import slugs
-from deodar.engines.base import Volume
 from deodar.settings import Paths
-
-INSIDE = "/tmp/deodar"  #: where a build finds its folders; /tmp is a tmpfs, so they can be made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,17 +33,6 @@ class Workshop:
     @property
     def result(self) -> Path:
         return self.folder / "result"
-
-    def volumes(self, *, driver: Path, buildpacks: Mapping[str, Path]) -> tuple[Volume, ...]:
-        """What the build sees, in the order in which it must be mounted."""
-        return (
-            Volume(self.tree, "/app", writable=True),
-            Volume(self.cache, f"{INSIDE}/cache", writable=True),
-            Volume(self.result, f"{INSIDE}/result", writable=True),
-            Volume(self.env, f"{INSIDE}/env"),
-            Volume(driver, f"{INSIDE}/driver.sh"),
-            *(Volume(path, f"{INSIDE}/buildpacks/{name}") for name, path in buildpacks.items()),
-        )
 
 
 def of(paths: Paths, app_id: str, build_id: str) -> Workshop:
