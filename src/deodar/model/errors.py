@@ -3,7 +3,8 @@
 PlatformError                 base; never raised itself
 ├─ Refused                    the user can mend it; answered, logged at info, no traceback
 │  ├─ BadRequest   Unauthorized   Forbidden   NotFound   Conflict
-│  └─ InvalidParams   ConfirmationRequired   RateLimited
+│  ├─ InvalidParams   ConfirmationRequired   RateLimited
+│  └─ TooLarge   RangeNotSatisfiable
 ├─ BuildFailed                the user's code failed to build; ends the Build, told in its stream
 └─ Unavailable                something below us failed; carries its cause; loops retry, the API says 503
    └─ EngineFailed   StoreFailed   RouterFailed   StackMissing
@@ -68,6 +69,20 @@ class Conflict(Refused):
 
     id = "conflict"
     status = 409
+
+
+class TooLarge(Refused):
+    """The request is too large."""
+
+    id = "payload_too_large"
+    status = 413
+
+
+class RangeNotSatisfiable(Refused):
+    """The requested range is not available."""
+
+    id = "requested_range_not_satisfiable"
+    status = 416
 
 
 class InvalidParams(Refused):

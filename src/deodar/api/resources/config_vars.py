@@ -1,0 +1,43 @@
+"""/apps/X/config-vars: shows and changes config vars; each change is a release."""
+
+from starlette.responses import Response
+
+from deodar.actions import releases
+from deodar.api.call import Call, answer
+from deodar.model import errors
+from deodar.model.app import ConfigVars
+from deodar.store import releases as ledger
+
+
+async def info(call: Call) -> Response:
+    async with call.read() as tx:
+        app = await call.app(tx)
+        release = await ledger.current(tx, app.id)
+    return answer(release.config if release else ConfigVars())
+
+
+async def update(call: Call) -> Response:
+    changes = await call.body(dict[str, str | None])
+    async with call.write() as tx:
+        app = await call.app(tx)
+        before = await ledger.last_version(tx, app.id)
+        release = await releases.set_config(tx, app, changes, user=call.account.email, now=call.now)
+    if release.version > before:
+        call.tell_release(app, release)
+    return answer(release.config)
+
+
+async def of_release(call: Call) -> Response:
+    async with call.read() as tx:
+        app = await call.app(tx)
+        release = await ledger.find(tx, app.id, call.word("release"))
+    if release is None:
+        raise errors.NotFound("release")
+    return answer(release.config)
+
+
+TABLE = (
+    ("GET", "/apps/{app}/config-vars", info),
+    ("PATCH", "/apps/{app}/config-vars", update),
+    ("GET", "/apps/{app}/releases/{release}/config-vars", of_release),
+)
