@@ -55,6 +55,11 @@ async def find(tx: Tx, app_id: str, identity: str) -> Dyno | None:
     return named[-1] if named else None
 
 
+async def get(tx: Tx, dyno_id: str) -> Dyno | None:
+    row = await tx.first(select(table).where(table.c.id == dyno_id))
+    return None if row is None else from_row(tx, row)
+
+
 async def every(tx: Tx) -> list[Dyno]:
     return [from_row(tx, row) for row in await tx.all(select(table))]
 
