@@ -37,13 +37,16 @@ async def run(
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     timeout: float = 60,
+    pass_fds: Sequence[int] = (),
 ) -> Finished:
     """Runs `argv` to its end and answers with its output. Raises CommandFailed if status is not 0.
 
-    `env` replaces the environment when given. A command that outlives `timeout` seconds, or whose
-    caller is cancelled, is killed and reaped.
+    `env` replaces the environment when given; `pass_fds` are open files that it inherits. A command
+    that outlives `timeout` seconds, or whose caller is cancelled, is killed and reaped.
     """
-    finished = await run_unchecked(*argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout)
+    finished = await run_unchecked(
+        *argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, pass_fds=pass_fds
+    )
     if finished.status != 0:
         raise CommandFailed(argv, finished.status, finished.stderr.decode(errors="replace"))
     return finished
@@ -55,6 +58,7 @@ async def run_unchecked(
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     timeout: float = 60,
+    pass_fds: Sequence[int] = (),
 ) -> Finished:
     """As `run`, for commands whose status is an answer. Raises CommandFailed when it cannot run."""
     try:
@@ -65,6 +69,7 @@ async def run_unchecked(
             stderr=asyncio.subprocess.PIPE,
             env=env,
             cwd=cwd,
+            pass_fds=pass_fds,
         )
     except OSError as error:
         raise CommandFailed(argv, None, str(error)) from error

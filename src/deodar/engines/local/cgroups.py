@@ -1,0 +1,124 @@
+"""The containers' cgroups, of version 1, 2 or both at once: who is in them, kill, remove; limits are crun's."""
+
+import errno
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deodar.engines.local import mounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cgroups:
+    """Where this machine's hierarchies are mounted. Paths below them begin with `/`, as OCI's."""
+
+    unified: Path | None  #: version 2's, where it rules alone
+    legacy: Mapping[str, Path]  #: version 1's by controller; empty where version 2 rules alone
+    hybrid: Path | None  #: version 2's beside version 1: crun refuses to see it
+
+    @property
+    def swap_counts(self) -> bool:
+        if self.unified is not None:
+            return True  # memory.swap.max exists below the root whenever there is swap
+        memory = self.legacy.get("memory")
+        return memory is not None and (memory / "memory.memsw.limit_in_bytes").exists()
+
+    def processes(self, path: str) -> list[int]:
+        """Process ids in it; none if it is gone."""
+        try:
+            text = (self._any(path) / "cgroup.procs").read_text()
+        except OSError as error:
+            # ENODEV: removed between open and read
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                return []
+            raise
+        return [int(word) for word in text.split()]
+
+    def oom_killed(self, path: str) -> bool:
+        """Whether the kernel ended a process of it for its memory."""
+        file = (
+            self.unified / path[1:] / "memory.events"
+            if self.unified is not None
+            else self.legacy["memory"] / path[1:] / "memory.oom_control"
+        )
+        try:
+            return oom_kills(file.read_text()) > 0
+        except FileNotFoundError:
+            return False
+
+    def kill(self, path: str) -> None:
+        """SIGKILL for all in it, frozen ones too. Some may be new afterwards on version 1: repeat."""
+        if self.unified is not None and self._write(self.unified / path[1:] / "cgroup.kill", "1"):
+            return
+        for pid in self.processes(path):
+            send(pid, signal.SIGKILL)
+        # a frozen process dies when it is thawed
+        if "freezer" in self.legacy:
+            self._write(self.legacy["freezer"] / path[1:] / "freezer.state", "THAWED")
+
+    def children(self, path: str) -> set[str]:
+        """Names of the cgroups in it."""
+        names: set[str] = set()
+        for root in self._roots():
+            folder = root / path[1:]
+            if folder.is_dir():
+                names.update(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        return names
+
+    def remove(self, path: str) -> None:
+        """Remove it from every hierarchy. May be repeated; OSError while a process is in it."""
+        for root in self._roots():
+            try:
+                (root / path[1:]).rmdir()
+            except FileNotFoundError:
+                continue
+
+    def _any(self, path: str) -> Path:
+        root = self.unified or self.legacy.get("pids") or next(iter(self.legacy.values()))
+        return root / path[1:]
+
+    def _roots(self) -> Iterable[Path]:
+        return [self.unified] if self.unified is not None else dict.fromkeys(self.legacy.values())
+
+    def _write(self, file: Path, text: str) -> bool:
+        """False when there is no such file; cgroups cannot have files made in them."""
+        try:
+            file.write_text(text)
+        except (FileNotFoundError, PermissionError):
+            return False
+        return True
+
+
+def detect(mountinfo: str) -> Cgroups:
+    """What /proc/self/mountinfo says of cgroups."""
+    legacy: dict[str, Path] = {}
+    unified: Path | None = None
+    for mount in mounts.parse(mountinfo):
+        if mount.kind == "cgroup2":
+            unified = unified or Path(mount.point)
+        elif mount.kind == "cgroup":
+            for option in mount.options:
+                if option not in ("rw", "ro", "xattr") and "release_agent" not in option:
+                    legacy.setdefault(option.removeprefix("name="), Path(mount.point))
+    if legacy:
+        return Cgroups(unified=None, legacy=legacy, hybrid=unified)
+    return Cgroups(unified=unified, legacy={}, hybrid=None)
+
+
+def oom_kills(text: str) -> int:
+    """The counter `oom_kill` of memory.events or memory.oom_control."""
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == "oom_kill":
+            return int(value)
+    return 0
+
+
+def send(pid: int, number: int) -> None:
+    """A signal for a process that may be gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return

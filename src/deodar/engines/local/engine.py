@@ -1,0 +1,518 @@
+"""The engine of one machine: keeps base.Engine's promise with conmon and crun; each part is a neighbour's.
+
+What is on disk is the truth, what is in memory a copy: a new engine on the same data directory finds
+every container, its status and its unread output. Each container's parent is conmon, which outlives
+us; when conmon goes, the container has ended.
+"""
+
+import asyncio
+import hashlib
+import os
+import resource
+import shutil
+import signal as signals
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from deodar import settings
+from deodar.engines import base
+from deodar.engines.local import (
+    attachment,
+    cgroups,
+    commands,
+    images,
+    mounts,
+    network,
+    oci,
+    output,
+    records,
+)
+from deodar.kit import subprocess
+from deodar.model import errors
+
+RUNTIMES = ("crun", "runc")  #: crun starts in half the time
+AT_ONCE = 4  #: containers made at the same time; more only get into each other's way
+KILL_TIMEOUT = 10.0  #: seconds until a killed container must be gone
+PROBE_TIMEOUT = 1.0  #: seconds for a connection to a dyno
+STUB = "127.0.0.53"  #: systemd-resolved's address, which a dyno cannot reach
+
+
+class _Container:
+    """A container of which this process knows, and how it ended."""
+
+    def __init__(self, record: records.Record) -> None:
+        self.record = record
+        self.ended = asyncio.Event()
+        self.exit_status: int | None = None
+        self.oom_killed = False
+        self.pidfd: int | None = None
+
+
+class LocalEngine:
+    """Keeps base.Engine's promise on this machine."""
+
+    def __init__(self, *, paths: settings.Paths, subnet: str) -> None:
+        # two platforms on one machine share nothing: all that is not below the data directory is
+        # named after it
+        self._name = f"deodar-{hashlib.sha256(bytes(paths.data)).hexdigest()[:6]}"
+        self._paths = paths
+        # conmon's sockets are here since the path of a socket has room for 107 bytes only
+        self._short = Path("/run") / self._name
+        self._records = records.Records(paths.run / "containers")
+        self._namespace = mounts.Namespace(paths.run / "ns" / "mnt")
+        self._network = network.Network(
+            name=self._name,
+            subnet=subnet,
+            folder=paths.run / "netns",
+            namespace=self._namespace,
+        )
+        self._images = images.Images(
+            slugs=paths.slugs, points=paths.run / "slugs", namespace=self._namespace
+        )
+        self._containers: dict[str, _Container] = {}
+        self._making = asyncio.Semaphore(AT_ONCE)
+        self._boot = ""
+        self._cgroups = cgroups.Cgroups(unified=None, legacy={}, hybrid=None)
+        self._runtime = commands.Runtime(path="", root=self._short / "oci")
+
+    # life of the engine
+
+    async def prepare(self) -> None:
+        self._check_tools()
+        with _failing("Cannot prepare this machine for dynos"):
+            for folder in (self._short, self._short / "oci", self._short / "sockets"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._records.prepare()
+            self._boot = records.boot_id()
+            self._cgroups = cgroups.detect(mounts.of_the_machine())
+            hybrid = self._cgroups.hybrid
+            await self._namespace.open(hide=[] if hybrid is None else [hybrid])
+            await self._images.prepare()
+            await self._adopt()
+            here = [c.record.slot for c in self._containers.values() if self._is_here(c.record)]
+            await self._network.prepare(here)
+
+    async def close(self) -> None:
+        await self._network.close()
+        for container in self._containers.values():
+            self._unwatch(container)
+        self._containers.clear()
+        self._namespace.close()
+
+    async def teardown(self) -> None:
+        """Leave nothing of ours on this machine but what is below the data directory. After it only
+        `close` may follow."""
+        with _failing("Cannot remove the dynos from this machine"):
+            async with asyncio.TaskGroup() as group:
+                for container_id in list(self._containers):
+                    group.create_task(self.remove(container_id))
+            await self._images.destroy()
+            await self._network.destroy()
+            self._cgroups.remove(f"/{self._name}")
+            self._namespace.destroy()
+            await asyncio.to_thread(shutil.rmtree, self._short)
+
+    # slugs
+
+    async def pack_slug(self, tree: Path, *, uid: int) -> Path:
+        with _failing("Cannot pack the slug"):
+            return await self._images.pack(tree, uid=uid)
+
+    async def keep_slug(self, packed: Path, *, checksum: str, uid: int) -> None:
+        with _failing("Cannot keep the slug"):
+            await self._images.keep(packed, checksum=checksum, uid=uid)
+
+    async def forget_slug(self, checksum: str) -> None:
+        with _failing("Cannot delete the slug"):
+            await self._images.forget(checksum)
+
+    # containers
+
+    async def create(self, spec: base.Spec) -> base.Sighting:
+        container = self._containers.get(spec.id)
+        if container is None:
+            with _failing(f"Cannot make {spec.name}"):
+                async with self._making:
+                    container = await self._create(spec)
+        return self._sight(container)
+
+    async def start(self, container_id: str) -> base.Sighting:
+        container = self._known(container_id)
+        if not container.record.started and not container.ended.is_set():
+            with _failing("Cannot start the dyno"):
+                await self._start(container)
+        return self._sight(container)
+
+    async def ready(self, container_id: str, port: int) -> bool:
+        container = self._containers.get(container_id)
+        if container is None or container.ended.is_set():
+            return False
+        address = self._network.slot(container.record.slot).address
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                _, writer = await asyncio.open_connection(address, port)
+        except OSError:  # refused, unreachable or, by its subclass TimeoutError, too slow
+            return False
+        writer.close()
+        return True
+
+    async def signal(self, container_id: str, signal: int) -> None:
+        container = self._containers.get(container_id)
+        if container is None or container.ended.is_set():
+            return
+        if signal == signals.SIGKILL:
+            await self._kill(container)
+            return
+        # not to tini while there is anybody else: it would pass it on, and they would get it twice
+        everybody = self._cgroups.processes(self._cgroup(container_id))
+        for pid in [p for p in everybody if p != container.record.init] or everybody:
+            cgroups.send(pid, signal)
+
+    async def wait(self, container_id: str) -> None:
+        container = self._containers.get(container_id)
+        if container is not None:
+            await container.ended.wait()
+
+    async def sightings(self) -> Mapping[str, base.Sighting]:
+        return {key: self._sight(container) for key, container in self._containers.items()}
+
+    async def output(self, container_id: str, offset: int) -> list[base.Output]:
+        return output.read(self._log(container_id), offset)
+
+    async def discard_output(self, container_id: str, offset: int) -> None:
+        with _failing("Cannot give back the disk space of the dyno's output"):
+            output.discard(self._log(container_id), offset)
+
+    async def attach(self, container_id: str) -> base.Attachment:
+        container = self._known(container_id)
+        folder = self._records.folder(container_id)
+        with _failing("Cannot attach to the dyno, it has probably ended"):
+            return await attachment.connect(
+                self._short / "sockets" / container_id / "attach",
+                folder / "ctl",
+                terminal=container.record.terminal,
+            )
+
+    async def remove(self, container_id: str) -> None:
+        container = self._containers.get(container_id)
+        if container is None:
+            return
+        with _failing("Cannot remove the dyno"):
+            await self._kill(container)
+            self._unwatch(container)
+            await self._erase(container_id)
+            if self._is_here(container.record):
+                await self._network.release(container.record.slot)
+        self._containers.pop(container_id, None)
+        container.ended.set()
+
+    # making
+
+    async def _create(self, spec: base.Spec) -> _Container:
+        folder = self._records.folder(spec.id)
+        root = self._paths.stacks / spec.stack / ("build" if spec.build else "run")
+        if not root.is_dir():
+            raise errors.EngineFailed(
+                f"The stack {spec.stack} is not built on this machine. Build it and try again."
+            )
+        if folder.exists():
+            await self._erase(spec.id)
+        slug = None
+        if spec.slug is not None:
+            slug = await self._images.mount(spec.slug, uid=spec.uid)
+        slot = await self._network.take()
+        record = records.Record(
+            id=spec.id,
+            app_id=spec.app_id,
+            build=spec.build,
+            boot=self._boot,
+            slot=slot.number,
+            terminal=spec.terminal,
+            kept=spec.keep_output,
+        )
+        try:
+            place = oci.Place(
+                root=root,
+                folder=folder,
+                slug=slug,
+                netns=slot.netns,
+                cgroup=self._cgroup(spec.id),
+            )
+            self._furnish(spec, place, address=slot.address)
+            self._records.write(record)
+            record = await self._supervise(spec, record)
+            self._records.write(record)
+        except BaseException:
+            await self._erase(spec.id)
+            await self._network.release(slot.number)
+            raise
+        container = self._containers[spec.id] = _Container(record)
+        self._watch(container)
+        return container
+
+    def _furnish(self, spec: base.Spec, place: oci.Place, *, address: str) -> None:
+        """The container's folder: small files, a millisecond in all."""
+        for name in ("exit", "etc", "upper", "work", "tmp"):
+            (place.folder / name).mkdir(parents=True)
+        place.folder.chmod(0o700)
+        os.chown(place.folder / "upper", spec.uid, spec.uid)
+        (place.folder / "tmp").chmod(0o1777)
+        etc = place.folder / "etc"
+        theirs = place.root / "etc"
+        (etc / "passwd").write_text(oci.users(_text(theirs / "passwd"), uid=spec.uid))
+        (etc / "group").write_text(oci.groups(_text(theirs / "group"), gid=spec.uid))
+        (etc / "hosts").write_text(
+            oci.hosts(_text(Path("/etc/hosts")), address=address, name=spec.name)
+        )
+        config = oci.config(spec, place, self._host())
+        (place.folder / "config.json").write_bytes(msgspec.json.encode(config))
+
+    def _host(self) -> oci.Host:
+        certificates = Path(oci.CERTIFICATES)
+        return oci.Host(
+            swap=self._cgroups.swap_counts and _text(Path("/proc/swaps")).count("\n") > 1,
+            nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+            oom_score=int(Path("/proc/self/oom_score_adj").read_text()),
+            resolver=_resolver(),
+            certificates=certificates.resolve() if certificates.exists() else None,
+        )
+
+    async def _supervise(self, spec: base.Spec, record: records.Record) -> records.Record:
+        """Runs conmon, which makes the container and tells its process id, or why there is none."""
+        folder = self._records.folder(spec.id)
+        argv = commands.supervise(
+            spec.id,
+            runtime=self._runtime,
+            conmon=_which("conmon"),
+            folder=folder,
+            sockets=self._short / "sockets",
+            terminal=spec.terminal,
+            stdin=spec.stdin,
+            keep_output=spec.keep_output,
+        )
+        reader, writer = os.pipe()
+        try:
+            try:
+                await subprocess.run(
+                    *self._namespace.inside(*argv),
+                    env={"PATH": os.environ["PATH"], "_OCI_SYNCPIPE": str(writer)},
+                    pass_fds=(writer,),
+                )
+            finally:
+                os.close(writer)
+            line = await _read_line(reader)
+        finally:
+            os.close(reader)
+        if not line:
+            raise errors.EngineFailed(f"Cannot make {spec.name}: its supervisor ended.")
+        told = msgspec.json.decode(line)
+        if told["pid"] <= 0:
+            reason = str(told.get("message", "")).strip()
+            raise errors.EngineFailed(f"Cannot make {spec.name}: {reason}")
+        supervisor = int((folder / "supervisor").read_text())
+        return replace(
+            record, init=told["pid"], supervisor=supervisor, born=records.born(supervisor)
+        )
+
+    async def _start(self, container: _Container) -> None:
+        record = container.record
+        argv = commands.start(record.id, self._runtime)
+        try:
+            await subprocess.run(*argv)
+        except subprocess.CommandFailed:
+            # we may have been killed after a start and before it was written down
+            if not await self._has_started(record.id):
+                raise
+        container.record = replace(record, started=True)
+        self._records.write(container.record)
+
+    async def _has_started(self, container_id: str) -> bool:
+        argv = commands.state(container_id, self._runtime)
+        finished = await subprocess.run_unchecked(*argv)
+        if finished.status != 0:
+            return False
+        return msgspec.json.decode(finished.stdout)["status"] in ("running", "stopped", "paused")
+
+    # ending
+
+    def _watch(self, container: _Container) -> None:
+        """Be told when conmon ends. A process id alone may by now be another's."""
+        record = container.record
+        assert record.supervisor is not None
+        try:
+            pidfd = os.pidfd_open(record.supervisor)
+        except ProcessLookupError:
+            self._on_end(container)
+            return
+        if records.born(record.supervisor) != record.born:
+            os.close(pidfd)
+            self._on_end(container)
+            return
+        container.pidfd = pidfd
+        asyncio.get_running_loop().add_reader(pidfd, self._on_end, container)
+
+    def _unwatch(self, container: _Container) -> None:
+        if container.pidfd is not None:
+            asyncio.get_running_loop().remove_reader(container.pidfd)
+            os.close(container.pidfd)
+            container.pidfd = None
+
+    def _on_end(self, container: _Container) -> None:
+        self._unwatch(container)
+        container_id = container.record.id
+        container.exit_status = self._records.exit_status(container_id)
+        if container.exit_status is None:
+            # conmon was killed: without it the container is deaf and dumb
+            self._cgroups.kill(self._cgroup(container_id))
+        container.oom_killed = self._cgroups.oom_killed(self._cgroup(container_id))
+        container.ended.set()
+
+    async def _kill(self, container: _Container) -> None:
+        """For certain: on version 1 a process may fork between the list and the signal."""
+        cgroup = self._cgroup(container.record.id)
+        if not self._is_here(container.record):
+            return
+        async with asyncio.timeout(KILL_TIMEOUT):
+            while True:
+                self._cgroups.kill(cgroup)
+                if not self._cgroups.processes(cgroup):
+                    break
+                await asyncio.sleep(0.002)
+            await container.ended.wait()
+
+    async def _erase(self, container_id: str) -> None:
+        """All of a container but its network slot; of one half made, too. Nothing of it runs, unless
+        it is half made."""
+        await self._kill_half_made(container_id)
+        # one that was never made is no error
+        await subprocess.run_unchecked(
+            *self._namespace.inside(*commands.delete(container_id, self._runtime))
+        )
+        self._cgroups.remove(self._cgroup(container_id))
+        (self._short / "sockets" / container_id).unlink(missing_ok=True)
+        await asyncio.to_thread(self._records.erase, container_id)
+
+    async def _kill_half_made(self, container_id: str) -> None:
+        cgroup = self._cgroup(container_id)
+        async with asyncio.timeout(KILL_TIMEOUT):
+            while self._cgroups.processes(cgroup):
+                self._cgroups.kill(cgroup)
+                await asyncio.sleep(0.002)
+
+    # finding again
+
+    async def _adopt(self) -> None:
+        for container_id in self._records.ids():
+            record = self._records.read(container_id)
+            if record is None or record.supervisor is None:
+                await self._erase(container_id)
+                continue
+            container = self._containers[container_id] = _Container(record)
+            if self._is_here(record):
+                self._watch(container)
+            else:
+                container.exit_status = self._records.exit_status(container_id)
+                container.ended.set()
+        for name in self._cgroups.children(f"/{self._name}") - self._containers.keys():
+            await self._erase(name)
+
+    def _is_here(self, record: records.Record) -> bool:
+        """False after the machine started anew: files are all that is left of it."""
+        return record.boot == self._boot
+
+    # small words
+
+    def _known(self, container_id: str) -> _Container:
+        container = self._containers.get(container_id)
+        if container is None:
+            raise errors.EngineFailed(f"There is no container {container_id} on this machine.")
+        return container
+
+    def _sight(self, container: _Container) -> base.Sighting:
+        record = container.record
+        here = self._is_here(record)
+        return base.Sighting(
+            id=record.id,
+            app_id=record.app_id,
+            running=record.started and not container.ended.is_set(),
+            address=self._network.slot(record.slot).address if here else None,
+            exit_status=container.exit_status,
+            oom_killed=container.oom_killed,
+            build=record.build,
+        )
+
+    def _cgroup(self, container_id: str) -> str:
+        return f"/{self._name}/{container_id}"
+
+    def _log(self, container_id: str) -> Path:
+        return self._records.folder(container_id) / "log"
+
+    def _check_tools(self) -> None:
+        missing = sorted({p for tool, p in commands.PACKAGES.items() if not shutil.which(tool)})
+        runtime = next((path for name in RUNTIMES if (path := shutil.which(name))), None)
+        if runtime is None:
+            missing.append("crun")
+        if missing:
+            raise errors.EngineFailed(
+                f"This machine lacks what dynos need. Run: apt-get install {' '.join(missing)}"
+            )
+        assert runtime is not None
+        self._runtime = replace(self._runtime, path=runtime)
+
+
+@contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Errors of the machine below become EngineFailed, with `what` as the sentence's beginning."""
+    try:
+        yield
+    except (subprocess.CommandFailed, OSError) as error:
+        raise errors.EngineFailed(f"{what}: {error}") from error
+
+
+def _which(tool: str) -> str:
+    path = shutil.which(tool)
+    if path is None:
+        raise errors.EngineFailed(f"{tool} is no longer on this machine.")
+    return path
+
+
+def _text(file: Path) -> str:
+    """A small file's text, empty if there is no such file."""
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _resolver() -> Path | None:
+    """resolv.conf; systemd-resolved's real one where the usual one names its stub."""
+    usual = Path("/etc/resolv.conf")
+    upstream = Path("/run/systemd/resolve/resolv.conf")
+    if STUB in _text(usual) and upstream.exists():
+        return upstream
+    return usual.resolve() if usual.exists() else None
+
+
+async def _read_line(file: int) -> bytes:
+    """The first line from a pipe, or what came before its end."""
+    loop = asyncio.get_running_loop()
+    line = bytearray()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def on_readable() -> None:
+        data = os.read(file, 4096)
+        line.extend(data)
+        if (not data or b"\n" in data) and not done.done():
+            done.set_result(None)
+
+    os.set_blocking(file, False)
+    loop.add_reader(file, on_readable)
+    try:
+        await done
+    finally:
+        loop.remove_reader(file)
+    return bytes(line)
