@@ -1,0 +1,53 @@
+"""How much disk each kind of thing takes below a data directory."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from deodar.settings import Paths
+
+
+def usage(paths: Paths) -> Mapping[str, int]:
+    """Bytes on disk by kind; what is mounted below counts where it really lies."""
+    return {
+        "stacks": _taken(paths.stacks),
+        "slugs": _taken(paths.slugs),
+        "caches": _taken(paths.caches),
+        "repositories": _taken(paths.repos),
+        "builds": _taken(paths.builds),
+        "logs": _taken(paths.logs),
+        "dynos": _taken(paths.run),
+        "database": sum(
+            file.stat().st_blocks * 512 for file in paths.data.glob(f"{paths.database.name}*")
+        ),
+    }
+
+
+def _taken(folder: Path) -> int:
+    if not folder.exists():
+        return 0
+    folder = folder.resolve()
+    return _walk(str(folder), folder.stat().st_dev, set())
+
+
+def _walk(folder: str, device: int, seen: set[int]) -> int:
+    total = 0
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return 0  # removed meanwhile: builds and dynos come and go
+    for entry in entries:
+        try:
+            facts = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if facts.st_dev != device:
+            continue
+        if facts.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+            if facts.st_ino in seen:
+                continue
+            seen.add(facts.st_ino)
+        total += facts.st_blocks * 512
+        if entry.is_dir(follow_symlinks=False):
+            total += _walk(entry.path, device, seen)
+    return total
