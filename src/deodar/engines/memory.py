@@ -1,0 +1,251 @@
+"""An engine whose containers are records: for tests, which say what happens inside, and for the curious.
+
+It keeps base.Engine's promise and runs nothing. What a process would do, a test does in its place:
+`accept`, `say`, `exit`, `hear`. Signals end a container as they would a process that does not handle
+them, unless it is `deaf`. A Machine outlives its engines, as a real one does.
+"""
+
+import asyncio
+import signal as signals
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from deodar.engines import base
+from deodar.kit import clock
+from deodar.model import errors
+
+LOGGED = 49  #: bytes of a log line beside its text, so that offsets grow as they do elsewhere
+
+
+@dataclass(slots=True)
+class Container:
+    """One container as a Machine knows it."""
+
+    spec: base.Spec
+    address: str
+    started: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    exit_status: int | None = None
+    oom_killed: bool = False
+    deaf: bool = False  #: ignores every signal but SIGKILL
+    ports: set[int] = field(default_factory=set)
+    log: list[base.Output] = field(default_factory=list)
+    length: int = 0  #: of the log in bytes
+    discarded: int = 0
+    peer: "MemoryAttachment | None" = None
+    heard: bytearray = field(default_factory=bytearray)  #: input that it was given
+    input_ended: bool = False
+    size: tuple[int, int] | None = None  #: of its terminal
+
+
+@dataclass(slots=True)
+class Machine:
+    """What is there whether or not an engine looks: containers by id, packed slugs by checksum."""
+
+    containers: dict[str, Container] = field(default_factory=dict)
+    slugs: dict[str, Path] = field(default_factory=dict)
+    made: int = 0  #: containers so far; the next one's address comes of it
+
+
+class MemoryEngine:
+    """Keeps base.Engine's promise in memory.
+
+    `on_start` is what every container's process does first; without it those with a port accept
+    connections on it at once.
+    """
+
+    def __init__(
+        self,
+        machine: Machine | None = None,
+        *,
+        now: clock.Clock = clock.wall,
+        on_start: Callable[["MemoryEngine", base.Spec], None] | None = None,
+    ) -> None:
+        self.machine = machine if machine is not None else Machine()
+        self._now = now
+        self._on_start = on_start or _accept
+        self._refusal: str | None = None
+
+    # the promise
+
+    async def prepare(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def pack_slug(self, tree: Path, *, uid: int) -> Path:
+        packed = tree.with_name(f"{tree.name}.packed")
+        packed.touch()
+        return packed
+
+    async def keep_slug(self, packed: Path, *, checksum: str, uid: int) -> None:
+        packed.unlink()
+        self.machine.slugs[checksum] = packed
+
+    async def forget_slug(self, checksum: str) -> None:
+        self.machine.slugs.pop(checksum, None)
+
+    async def create(self, spec: base.Spec) -> base.Sighting:
+        if spec.id not in self.machine.containers:
+            if self._refusal is not None:
+                raise errors.EngineFailed(self._refusal)
+            self.machine.made += 1
+            self.machine.containers[spec.id] = Container(spec, f"10.0.0.{self.machine.made}")
+        return _sight(self.machine.containers[spec.id])
+
+    async def start(self, container_id: str) -> base.Sighting:
+        container = self._known(container_id)
+        if not container.started and not container.ended.is_set():
+            container.started = True
+            self._on_start(self, container.spec)
+        return _sight(container)
+
+    async def ready(self, container_id: str, port: int) -> bool:
+        container = self.machine.containers.get(container_id)
+        return container is not None and not container.ended.is_set() and port in container.ports
+
+    async def signal(self, container_id: str, signal: int) -> None:
+        container = self.machine.containers.get(container_id)
+        if container is None or container.ended.is_set():
+            return
+        if signal == signals.SIGKILL or (container.started and not container.deaf):
+            self.exit(container_id, 128 + signal)
+
+    async def wait(self, container_id: str) -> None:
+        container = self.machine.containers.get(container_id)
+        if container is not None:
+            await container.ended.wait()
+
+    async def sightings(self) -> Mapping[str, base.Sighting]:
+        return {key: _sight(container) for key, container in self.machine.containers.items()}
+
+    async def output(self, container_id: str, offset: int) -> list[base.Output]:
+        container = self.machine.containers.get(container_id)
+        if container is None:
+            return []
+        start = max(offset, container.discarded)
+        return [piece for piece in container.log if piece.offset > start]
+
+    async def discard_output(self, container_id: str, offset: int) -> None:
+        container = self.machine.containers.get(container_id)
+        if container is not None:
+            container.discarded = max(container.discarded, offset)
+            container.log = [piece for piece in container.log if piece.offset > offset]
+
+    async def attach(self, container_id: str) -> base.Attachment:
+        container = self._known(container_id)
+        if container.ended.is_set():
+            raise errors.EngineFailed("Cannot attach to the dyno, it has ended.")
+        container.peer = MemoryAttachment(container)
+        return container.peer
+
+    async def remove(self, container_id: str) -> None:
+        container = self.machine.containers.get(container_id)
+        if container is not None:
+            if not container.ended.is_set():
+                self.exit(container_id, 128 + signals.SIGKILL)
+            del self.machine.containers[container_id]
+
+    # what happens inside, and to the machine
+
+    def accept(self, container_id: str, port: int) -> None:
+        """It listens on `port` from now on."""
+        self._known(container_id).ports.add(port)
+
+    def say(
+        self, container_id: str, text: str, *, stream: str = "stdout", at: datetime | None = None
+    ) -> None:
+        """It prints `text` and a newline."""
+        container = self._known(container_id)
+        data = text.encode()
+        if container.spec.keep_output:
+            container.length += LOGGED + len(data)
+            moment = (at or self._now()).timestamp()
+            container.log.append(base.Output(moment, stream, data, False, container.length))
+        if container.peer is not None:
+            container.peer.told.put_nowait(data + (b"\r\n" if container.spec.terminal else b"\n"))
+
+    def hear(self, container_id: str) -> bytes:
+        """All input that it was given so far."""
+        return bytes(self._known(container_id).heard)
+
+    def exit(self, container_id: str, status: int | None = 0, *, oom_killed: bool = False) -> None:
+        """It ends; None for one whose supervisor was lost with it."""
+        container = self._known(container_id)
+        if container.ended.is_set():
+            return
+        container.exit_status = status
+        container.oom_killed = oom_killed
+        container.ports.clear()
+        container.ended.set()
+        if container.peer is not None:
+            container.peer.told.put_nowait(b"")
+
+    def deafen(self, container_id: str) -> None:
+        """It ignores every signal but SIGKILL from now on."""
+        self._known(container_id).deaf = True
+
+    def refuse(self, message: str | None) -> None:
+        """Containers cannot be made, for that reason; None: they can again."""
+        self._refusal = message
+
+    def reboot(self) -> None:
+        """The machine starts anew: nothing runs, and nobody knows how it ended."""
+        for container_id in self.machine.containers:
+            self.exit(container_id, None)
+
+    def _known(self, container_id: str) -> Container:
+        container = self.machine.containers.get(container_id)
+        if container is None:
+            raise errors.EngineFailed(f"There is no container {container_id} on this machine.")
+        return container
+
+
+class MemoryAttachment:
+    """Keeps base.Attachment's promise for a Container."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self.told: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def read(self) -> bytes:
+        data = await self.told.get()
+        if data == b"":
+            self.told.put_nowait(b"")
+        return data
+
+    async def write(self, data: bytes) -> None:
+        if not self._container.ended.is_set():
+            self._container.heard += data
+
+    async def close_stdin(self) -> None:
+        self._container.input_ended = True
+
+    async def resize(self, rows: int, columns: int) -> None:
+        if self._container.spec.terminal:
+            self._container.size = (rows, columns)
+
+    async def close(self) -> None:
+        if self._container.peer is self:
+            self._container.peer = None
+        self.told.put_nowait(b"")
+
+
+def _accept(engine: MemoryEngine, spec: base.Spec) -> None:
+    if spec.port is not None:
+        engine.accept(spec.id, spec.port)
+
+
+def _sight(container: Container) -> base.Sighting:
+    return base.Sighting(
+        id=container.spec.id,
+        app_id=container.spec.app_id,
+        running=container.started and not container.ended.is_set(),
+        address=container.address,
+        exit_status=container.exit_status,
+        oom_killed=container.oom_killed,
+        build=container.spec.build,
+    )
