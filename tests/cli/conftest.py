@@ -80,7 +80,7 @@ def serve(answers: Mapping[str, tuple[int, object]]) -> Iterator[int]:
 
 DAEMON = """
 import fcntl, os, signal, sys, time
-data, on_term = sys.argv[2:]
+data, on_term = sys.argv[3:]
 if on_term == "stays":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 lock = open(f"{data}/daemon.lock", "wb")
@@ -96,7 +96,7 @@ time.sleep(60)
 def daemon(data: Path, *, on_term: str = "ends") -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock as the control plane does, and either obeys SIGTERM or does not."""
     process = subprocess.Popen(
-        (sys.executable, "-c", DAEMON, "deodar.daemon", str(data), on_term),
+        (sys.executable, "-c", DAEMON, "deodar.daemon", "run", str(data), on_term),
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -4,7 +4,6 @@
 told of the next has been told too little.
 """
 
-import ipaddress
 import os
 import platform
 import shutil
@@ -74,7 +73,6 @@ class Machine:
     filesystems: frozenset[str] = frozenset({"overlay", "erofs"})  #: built in or loadable
     controllers: frozenset[str] = frozenset({"memory", "pids", "cpu"})
     holders: Mapping[int, listeners.Holder] = field(default_factory=dict)  #: of the ports we want
-    networks: Mapping[str, str] = field(default_factory=dict)  #: network → interface that has it
     free: int = 100 * GB  #: bytes at the data directory
 
 
@@ -84,7 +82,6 @@ class Wish:
 
     data: Path
     ports: Mapping[int, str]  #: port → the variable that sets it
-    subnet: str
     stack_built: bool
 
 
@@ -97,7 +94,6 @@ def judge(machine: Machine, wish: Wish) -> tuple[Lack, ...]:
         *_tools(machine, wish),
         *_kernel(machine),
         *_ports(machine, wish),
-        *_network(machine, wish),
         *_space(machine, wish),
     )
 
@@ -151,17 +147,6 @@ def _ports(machine: Machine, wish: Wish) -> Iterator[Lack]:
             )
 
 
-def _network(machine: Machine, wish: Wish) -> Iterator[Lack]:
-    ours = ipaddress.ip_network(wish.subnet)
-    for network, interface in machine.networks.items():
-        if ours.overlaps(ipaddress.ip_network(network)):
-            yield Lack(
-                f"Dynos are to have addresses of {wish.subnet}, but {interface} has {network}.",
-                "Set DEODAR_SUBNET to a private network that is free, such as 172.29.0.0/16.",
-            )
-            return
-
-
 def _space(machine: Machine, wish: Wish) -> Iterator[Lack]:
     need, use = (RUN_SPACE, "run apps") if wish.stack_built else (STACK_SPACE, "build the stack")
     if machine.free < need:
@@ -172,14 +157,8 @@ def _space(machine: Machine, wish: Wish) -> Iterator[Lack]:
         )
 
 
-def check(
-    settings: settings_.Settings, *, stack_built: bool, own_interfaces: str | None = None
-) -> None:
-    """Raises Refused with every lack there is.
-
-    `own_interfaces` is what the names of the platform's own network interfaces start with: those of an
-    earlier run may stand, and are not in the way.
-    """
+def check(settings: settings_.Settings, *, stack_built: bool) -> None:
+    """Raises Refused with every lack there is."""
     ports = settings.ports
     wish = Wish(
         data=settings.paths.data,
@@ -190,10 +169,9 @@ def check(
             ports.http: "DEODAR_HTTP_PORT",
             ports.https: "DEODAR_HTTPS_PORT",
         },
-        subnet=settings.subnet,
         stack_built=stack_built,
     )
-    lacks = judge(look(wish, own_interfaces=own_interfaces), wish)
+    lacks = judge(look(wish), wish)
     if len(lacks) == 1:
         raise errors.Refused(str(lacks[0]))
     if lacks:
@@ -204,7 +182,7 @@ def check(
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def look(wish: Wish, *, own_interfaces: str | None = None) -> Machine:
+def look(wish: Wish) -> Machine:
     """Reads what `judge` wants to know; changes nothing."""
     if platform.system() != "Linux":
         return Machine(system=platform.system())
@@ -216,11 +194,6 @@ def look(wish: Wish, *, own_interfaces: str | None = None) -> Machine:
         filesystems=_filesystems(),
         controllers=_controllers(),
         holders=listeners.holders(frozenset(wish.ports)),
-        networks={
-            network: interface
-            for network, interface in _routes(Path("/proc/net/route").read_text()).items()
-            if own_interfaces is None or not interface.startswith(own_interfaces)
-        },
         free=_free(wish.data),
     )
 
@@ -253,22 +226,6 @@ def _controllers() -> frozenset[str]:
         for name in ("memory", "pids", "cpu")
         if (Path("/sys/fs/cgroup") / name / "cgroup.procs").exists()
     )
-
-
-def _routes(table: str) -> dict[str, str]:
-    """Networks that have a route of their own, and by which interface; not the default one."""
-    routes = {}
-    for line in table.splitlines()[1:]:
-        interface, destination, *_ = fields = line.split()
-        mask = fields[7]
-        if int(mask, 16) == 0:
-            continue
-        # little-endian hexadecimal, as the kernel keeps them
-        address, bits = (
-            ipaddress.IPv4Address(bytes.fromhex(text)[::-1]) for text in (destination, mask)
-        )
-        routes[str(ipaddress.ip_network(f"{address}/{bits}"))] = interface
-    return routes
 
 
 def _free(data: Path) -> int:

@@ -68,7 +68,10 @@ def _locked(file: Path) -> bool:
 
 def _is_daemon(pid: int) -> bool:
     file = Path("/proc") / str(pid) / "cmdline"
-    return file.exists() and MODULE.encode() in file.read_bytes().split(b"\0")
+    if not file.exists():
+        return False
+    arguments = file.read_bytes().split(b"\0")
+    return MODULE.encode() in arguments and b"run" in arguments
 
 
 def run_here() -> None:
