@@ -81,7 +81,7 @@ def check(wish: OneOff) -> None:
     """Raises InvalidParams for what no dyno could be started with."""
     if not wish.command.strip():
         raise errors.InvalidParams("Command can't be blank.")
-    if len(wish.command.encode(errors="surrogatepass")) > COMMAND_LIMIT:
+    if len(wish.command.encode()) > COMMAND_LIMIT:
         raise errors.InvalidParams(f"Command is too long (maximum is {COMMAND_LIMIT} bytes).")
     if not formation.TYPE.fullmatch(wish.type):
         raise errors.InvalidParams(f"Type {wish.type[:80]!r} is not a valid process type.")

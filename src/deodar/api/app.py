@@ -21,6 +21,7 @@ from deodar.api.resources import (
     accounts,
     addons,
     apps,
+    buildpacks,
     builds,
     config_vars,
     domains,
@@ -60,7 +61,11 @@ TABLES = (
 
 def create_app(context: Context, *, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
     """The API. `extra_routes` are those of other doors on the same port: git, logs, the dashboard."""
-    routes: list[BaseRoute] = [*extra_routes, *slugs.open_routes(context)]
+    routes: list[BaseRoute] = [
+        *extra_routes,
+        *slugs.open_routes(context),
+        *buildpacks.open_routes(),
+    ]
     for table in TABLES:
         routes += door.routes(context, table)
     app = Starlette(

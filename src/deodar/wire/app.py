@@ -1,11 +1,12 @@
 """The shapes of an app and of what is set on it: buildpacks and features."""
 
 from deodar.model.app import App as AppNoun
-from deodar.wire.base import Named, Person, Shape, named, stamp, stamp_or_none
+from deodar.wire.base import Named, Person, Shape, derived_id, named, stamp, stamp_or_none
 from deodar.wire.places import Places
 
 REGION = "us"  #: clients expect one of Heroku's; this machine answers to its first
 GENERATION = "cedar"
+URN = "urn:buildpack:"
 
 
 class App(Shape):
@@ -86,8 +87,8 @@ class BuildpackUpdates(Shape):
 
 def present_buildpack(identifier: str) -> Buildpack:
     """`heroku/python` is shown as `urn:buildpack:heroku/python`; a URL as itself."""
-    name = identifier.removeprefix("urn:buildpack:")
-    url = name if "://" in name else f"urn:buildpack:{name}"
+    name = identifier.removeprefix(URN)
+    url = name if "://" in name else f"{URN}{name}"
     return Buildpack(url=url, name=name)
 
 
@@ -98,6 +99,29 @@ def present_buildpacks(app: AppNoun) -> list[BuildpackInstallation]:
         BuildpackInstallation(ordinal=ordinal, buildpack=present_buildpack(identifier))
         for ordinal, identifier in enumerate(app.buildpacks or detected)
     ]
+
+
+class RegisteredBuildpack(Shape):
+    """A buildpack as the registry tells of it; `blob_url` is what an app is then given."""
+
+    id: str
+    namespace: str
+    name: str
+    blob_url: str
+    description: str
+    category: str = "languages"
+    two_factor_authentication: bool = False
+
+
+def present_registered(namespace: str, name: str) -> RegisteredBuildpack:
+    full = f"{namespace}/{name}"
+    return RegisteredBuildpack(
+        id=derived_id("buildpack", full),
+        namespace=namespace,
+        name=name,
+        blob_url=f"{URN}{full}",
+        description=f"The platform's own buildpack {full}",
+    )
 
 
 class Feature(Shape):

@@ -37,7 +37,7 @@ def present_domain(domain: DomainNoun, app: App, places: Places) -> Domain:
         hostname=domain.hostname,
         kind=domain.kind,
         cname=places.host_of(app),
-        status="succeeded",
+        status="none",  # nothing to wait for: it is routed at once
         created_at=stamp(domain.created_at),
         updated_at=stamp(domain.updated_at),
     )
