@@ -22,13 +22,18 @@ config() {
 
 # Config vars into the environment, but for those that would break the build's own tools.
 export_config() {
-  local file name
+  local file name value
   for file in "$ENV_DIR"/*; do
     name=${file##*/}
     case $name in
       '*' | PATH | HOME | STACK | GIT_DIR | CPATH | CPPATH | LD_PRELOAD | LIBRARY_PATH | \
-        LD_LIBRARY_PATH | PYTHONHOME | PYTHONPATH | BUNDLE_* | GEM_* | BASH_ENV | ENV) ;;
-      *) export "$name=$(< "$file")" ;;
+        LD_LIBRARY_PATH | PYTHONHOME | PYTHONPATH | GEM_HOME | GEM_PATH | BUNDLE_PATH | BUNDLE_GEMFILE | \
+        BASH_ENV | ENV) ;;
+      *)
+        # To the end of the file; that there is no NUL is no failure.
+        IFS= read -r -d '' value < "$file" || true
+        export "$name=$value"
+        ;;
     esac
   done
 }
@@ -52,7 +57,7 @@ key() {
   {
     cat
     local file
-    for file; do if [[ -f $file ]]; then sha256sum < "$file"; else echo none; fi; done
+    for file; do if [[ -e $file ]]; then sha256sum < "$file"; else echo none; fi; done
   } | sha256sum | cut -c 1-64
 }
 
