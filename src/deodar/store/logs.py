@@ -2,19 +2,22 @@
 
 An app has numbered segments of SEGMENT bytes; the last KEPT are there, older ones are deleted. A line
 is one record, `<seconds>\\t<source>\\t<dyno>\\t<origin>\\t<text>\\n`. A line that came out of a dyno
-names its origin, `<dyno id>:<offset>`, where the next piece of that dyno's output starts. So line and
-place are written by the same write: after a kill -9 the intake goes on exactly there, and no line is
-lost or doubled. A new segment begins with the places of all dynos as records without text.
+names its origin, `<dyno id>:<offset>`, where that dyno's output goes on after it. So line and place are
+one record, and a record is whole or is not there: a kill -9, even in the midst of a write, loses no
+line and doubles none. A new segment begins with the places of all dynos, as records without a line; a
+place without an offset says that the dyno is gone.
 """
 
 import asyncio
 import os
+import re
+import shutil
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from deodar.model import errors
 from deodar.model.log import LINE_LIMIT, LogLine, matches
@@ -53,6 +56,11 @@ class _Open:
     places: dict[str, int]
     readers: set[asyncio.Event] = field(default_factory=set)
 
+    def close(self) -> None:
+        os.close(self.descriptor)
+        for reader in self.readers:
+            reader.set()
+
 
 class Logs:
     """The logs of all apps below `directory`. One process writes; appends are small and cheap."""
@@ -66,39 +74,42 @@ class Logs:
         self._write(app_id, [record for line in lines for record in _records(line, origin="")])
 
     def append_output(
-        self, app_id: str, dyno_id: str, offset: int, lines: Sequence[LogLine]
+        self, app_id: str, dyno_id: str, lines: Sequence[tuple[int, LogLine]]
     ) -> None:
-        """Adds lines which came out of a dyno, whose next output starts at `offset`."""
-        current = self._opened(app_id)
-        current.places[dyno_id] = offset
-        origin = f"{dyno_id}:{offset}"
-        self._write(app_id, [record for line in lines for record in _records(line, origin=origin)])
+        """Adds lines which came out of a dyno, each with the offset where its output goes on after it.
+
+        Raises StoreFailed when the disk does not take them; `place` says which ones it took.
+        """
+        records = [
+            record
+            for offset, line in lines
+            for record in _records(line, origin=f"{dyno_id}:{offset}")
+        ]
+        self._write(app_id, records)
+        if lines:
+            self._opened(app_id).places[dyno_id] = lines[-1][0]
 
     def place(self, app_id: str, dyno_id: str) -> int:
         """Where the output of that dyno goes on that is not in the log yet; 0 for a new one."""
         return self._opened(app_id).places.get(dyno_id, 0)
 
     def forget_dyno(self, app_id: str, dyno_id: str) -> None:
-        """The dyno is gone for good: its place need not be carried on."""
-        self._opened(app_id).places.pop(dyno_id, None)
+        """The dyno is gone for good: its place need not be carried on. May be repeated."""
+        if self._opened(app_id).places.pop(dyno_id, None) is not None:
+            self._write(app_id, [_place(dyno_id, "")])
 
     def delete(self, app_id: str) -> None:
         """Removes an app's log; its readers come to an end."""
         current = self._open.pop(app_id, None)
         if current is not None:
-            os.close(current.descriptor)
-            for reader in current.readers:
-                reader.set()
-        folder = self._directory / app_id
-        for segment in _segments(folder):
-            _path(folder, segment).unlink(missing_ok=True)
+            current.close()
         with suppress(FileNotFoundError):
-            folder.rmdir()
+            shutil.rmtree(self._directory / app_id)
 
     def close(self) -> None:
-        for current in self._open.values():
-            os.close(current.descriptor)
-        self._open.clear()
+        """Lets go of all files; readers come to an end."""
+        while self._open:
+            self._open.popitem()[1].close()
 
     async def last(
         self, app_id: str, count: int, *, source: str | None = None, dyno: str | None = None
@@ -115,11 +126,13 @@ class Logs:
     ) -> AsyncIterator[tuple[Position, LogLine]]:
         """Matching lines after a position, waiting for more, until the app's log is deleted.
 
-        A reader that is so slow that its segment was deleted meanwhile goes on with the oldest line.
+        A reader that is so slow that its segment was deleted meanwhile goes on with the oldest line;
+        one with a position that was never reached begins at the end.
         """
         folder = self._directory / app_id
         news = asyncio.Event()
         current = self._opened(app_id)
+        after = min(after, self._end(app_id))
         current.readers.add(news)
         try:
             while self._open.get(app_id) is current:
@@ -158,21 +171,30 @@ class Logs:
             reader.set()
 
     def _mend(self, app_id: str, current: _Open) -> None:
-        """After a write that failed half way: cut it off, and believe the file again, not ourselves."""
+        """After a write that failed half way: what is whole of it stays, and the file is believed."""
         with suppress(OSError):
-            os.ftruncate(current.descriptor, current.size)
-        current.places = _read_places(self._directory / app_id, current.segment)
+            current.size = _cut_half_record(current.descriptor)
+            current.places = _read_places(self._directory / app_id, current.segment)
 
     def _rotate(self, app_id: str, current: _Open) -> None:
+        """Begins a new segment. It is there with all places or not at all."""
         folder = self._directory / app_id
+        path = _path(folder, current.segment + 1)
+        places = b"".join(_place(*place) for place in current.places.items())
+        try:
+            half = path.with_suffix(".half")
+            half.write_bytes(places)
+            half.chmod(0o600)
+            half.rename(path)
+            descriptor = _open(path)
+        except OSError as error:
+            raise errors.StoreFailed(f"The log of an app cannot be written: {error}") from error
         os.close(current.descriptor)
-        current.segment += 1
-        current.descriptor = _open(_path(folder, current.segment))
-        places = b"".join(
-            f"0\t{PLACE}\t\t{dyno_id}:{offset}\t\n".encode()
-            for dyno_id, offset in current.places.items()
+        current.descriptor, current.segment, current.size = (
+            descriptor,
+            current.segment + 1,
+            len(places),
         )
-        current.size = os.write(current.descriptor, places)
         for segment in _segments(folder)[:-KEPT]:
             _path(folder, segment).unlink(missing_ok=True)
 
@@ -225,31 +247,51 @@ def _segments(folder: Path) -> list[int]:
 
 
 def _records(line: LogLine, *, origin: str) -> Iterator[bytes]:
-    """One record, or several where a line is over the limit (devcenter: logging, 10,000 bytes)."""
-    head = f"{line.at.timestamp():.6f}\t{line.source}\t{line.dyno}\t{origin}\t".encode()
-    text = line.text.replace("\n", " ").encode(errors="replace")
-    for start in range(0, len(text), LINE_LIMIT) or (0,):
-        yield head + text[start : start + LINE_LIMIT] + b"\n"
+    """One record, or several where a line is over the limit (devcenter: logging, 10,000 bytes).
+
+    Only the last of them tells the place: a line that was written in part is written again.
+    """
+    head = f"{line.at.timestamp():.6f}\t{line.source}\t{line.dyno}\t"
+    *parts, last = _split(line.text.replace("\n", " ").encode(errors="replace"))
+    for part in parts:
+        yield f"{head}\t".encode() + part + b"\n"
+    yield f"{head}{origin}\t".encode() + last + b"\n"
+
+
+def _split(text: bytes) -> list[bytes]:
+    """Pieces of at most LINE_LIMIT bytes, none of which ends in the midst of a character."""
+    pieces = []
+    while len(text) > LINE_LIMIT:
+        end = LINE_LIMIT
+        while text[end] & 0xC0 == 0x80:
+            end -= 1
+        pieces.append(text[:end])
+        text = text[end:]
+    return [*pieces, text]
+
+
+def _place(dyno_id: str, offset: int | str) -> bytes:
+    return f"0\t{PLACE}\t\t{dyno_id}:{offset}\t\n".encode()
 
 
 def _parse(record: bytes) -> LogLine | None:
-    """The record's line, None for one that only tells a place."""
-    at, source, dyno, _origin, text = record.decode(errors="replace").split("\t", 4)
-    if source == PLACE:
+    """The record's line, None for one that only tells a place, or that a power cut left unreadable."""
+    try:
+        at, source, dyno, _origin, text = record.decode(errors="replace").split("\t", 4)
+        moment = datetime.fromtimestamp(float(at), UTC)
+    except ValueError:
         return None
-    return LogLine(at=datetime.fromtimestamp(float(at), UTC), source=source, dyno=dyno, text=text)
+    return None if source == PLACE else LogLine(at=moment, source=source, dyno=dyno, text=text)
+
+
+_ORIGIN = re.compile(rb"^[^\t\n]*\t[^\t\n]*\t[^\t\n]*\t([^\t\n]+):(\d*)\t", re.MULTILINE)
 
 
 def _read_places(folder: Path, segment: int) -> dict[str, int]:
     """For each dyno that speaks in the segment, where its output goes on."""
-    places: dict[str, int] = {}
-    with _path(folder, segment).open("rb") as file:
-        for record in file:
-            origin = record.split(b"\t", 4)[3].decode()
-            if origin:
-                dyno_id, _, offset = origin.rpartition(":")
-                places[dyno_id] = int(offset)
-    return places
+    data = _path(folder, segment).read_bytes()
+    places = {match[1]: match[2] for match in _ORIGIN.finditer(data)}
+    return {dyno_id.decode(): int(offset) for dyno_id, offset in places.items() if offset}
 
 
 def _last(
@@ -268,7 +310,10 @@ def _last(
 def _backwards(folder: Path, end: Position) -> Iterator[bytes]:
     """Records before `end`, newest first, a block of the file in memory at a time."""
     for segment in reversed([each for each in _segments(folder) if each <= end.segment]):
-        with _path(folder, segment).open("rb") as file:
+        file = _open_to_read(folder, segment)
+        if file is None:
+            return
+        with file:
             size = end.offset if segment == end.segment else file.seek(0, os.SEEK_END)
             rest = b""
             while size > 0:
@@ -283,18 +328,35 @@ def _backwards(folder: Path, end: Position) -> Iterator[bytes]:
 
 
 def _read_after(folder: Path, after: Position) -> list[tuple[Position, LogLine | None]]:
-    """The records after a position, about a block of them; the last position is always told."""
+    """The records after a position, about a block of them; the last position is always told.
+
+    Segments are listed first: one that is not the newest by then grows no more, so its end is final.
+    """
     for segment in _segments(folder):
         if segment < after.segment:
             continue
         start = after.offset if segment == after.segment else 0
-        with _path(folder, segment).open("rb") as file:
-            file.seek(start)
+        file = _open_to_read(folder, segment)
+        if file is None:
+            continue
+        with file:
+            if start > 0:
+                # A client may hand in any position; it means the record that begins next.
+                file.seek(start - 1)
+                start += len(file.readline()) - 1
             data = file.read(BLOCK)
         complete = data[: data.rfind(b"\n") + 1]
         if complete:
             return list(_positioned(segment, start, complete))
     return []
+
+
+def _open_to_read(folder: Path, segment: int) -> BinaryIO | None:
+    """None when it was deleted since it was listed."""
+    try:
+        return _path(folder, segment).open("rb")
+    except FileNotFoundError:
+        return None
 
 
 def _positioned(segment: int, start: int, data: bytes) -> Iterable[tuple[Position, LogLine | None]]:
