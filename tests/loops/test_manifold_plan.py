@@ -225,7 +225,13 @@ def test_every_dyno_gets_at_most_one_step(dynos: list[Dyno], web: int, after: fl
 
 def seen(running: bool = False, status: int | None = None, oom: bool = False) -> Sighting:
     return Sighting(
-        id="id", app_id="app", running=running, address=None, exit_status=status, oom_killed=oom
+        id="id",
+        app_id="app",
+        name="web.1",
+        running=running,
+        address=None,
+        exit_status=status,
+        oom_killed=oom,
     )
 
 

@@ -51,6 +51,7 @@ class Sighting:
 
     id: str
     app_id: str
+    name: str  #: as its Spec said
     running: bool
     address: str | None  #: IP address to reach its ports at
     exit_status: int | None = None  #: 0-255, 128+n for signal n; None while running or if lost
@@ -128,6 +129,10 @@ class Engine(Protocol):
 
     async def output(self, container_id: str, offset: int) -> list[Output]:
         """Its kept output from `offset` on, up to about 1 MB; [] when there is no more for now."""
+
+    async def output_grew(self) -> frozenset[str]:
+        """Waits until something is printed; answers the ids of the containers that have kept output
+        since the last call. At most some 20 times a second. One caller only."""
 
     async def discard_output(self, container_id: str, offset: int) -> None:
         """Output before `offset` is stored elsewhere: give its disk space back."""

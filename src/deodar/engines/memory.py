@@ -10,12 +10,14 @@ import signal as signals
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from deodar.engines import base
 from deodar.kit import clock
 from deodar.model import errors
 
+FIRST_ADDRESS = IPv4Address("10.0.0.0")
 LOGGED = 49  #: bytes of a log line beside its text, so that offsets grow as they do elsewhere
 
 
@@ -67,6 +69,8 @@ class MemoryEngine:
         self._now = now
         self._on_start = on_start or _accept
         self._refusal: str | None = None
+        self._grown: set[str] = set()
+        self._growth = asyncio.Event()
 
     # the promise
 
@@ -93,7 +97,9 @@ class MemoryEngine:
             if self._refusal is not None:
                 raise errors.EngineFailed(self._refusal)
             self.machine.made += 1
-            self.machine.containers[spec.id] = Container(spec, f"10.0.0.{self.machine.made}")
+            self.machine.containers[spec.id] = Container(
+                spec, str(FIRST_ADDRESS + self.machine.made)
+            )
         return _sight(self.machine.containers[spec.id])
 
     async def start(self, container_id: str) -> base.Sighting:
@@ -128,6 +134,13 @@ class MemoryEngine:
             return []
         start = max(offset, container.discarded)
         return [piece for piece in container.log if piece.offset > start]
+
+    async def output_grew(self) -> frozenset[str]:
+        await self._growth.wait()
+        self._growth.clear()
+        grown = frozenset(self._grown)
+        self._grown.clear()
+        return grown
 
     async def discard_output(self, container_id: str, offset: int) -> None:
         container = self.machine.containers.get(container_id)
@@ -165,6 +178,8 @@ class MemoryEngine:
             container.length += LOGGED + len(data)
             moment = (at or self._now()).timestamp()
             container.log.append(base.Output(moment, stream, data, False, container.length))
+            self._grown.add(container_id)
+            self._growth.set()
         if container.peer is not None:
             container.peer.told.put_nowait(data + (b"\r\n" if container.spec.terminal else b"\n"))
 
@@ -248,4 +263,5 @@ def _sight(container: Container) -> base.Sighting:
         exit_status=container.exit_status,
         oom_killed=container.oom_killed,
         build=container.spec.build,
+        name=container.spec.name,
     )

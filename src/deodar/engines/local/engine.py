@@ -30,6 +30,7 @@ from deodar.engines.local import (
     oci,
     output,
     records,
+    watch,
 )
 from deodar.kit import subprocess
 from deodar.model import errors
@@ -73,6 +74,7 @@ class LocalEngine:
         self._images = images.Images(
             slugs=paths.slugs, points=paths.run / "slugs", namespace=self._namespace
         )
+        self._outputs = watch.Watch()
         self._containers: dict[str, _Container] = {}
         self._making = asyncio.Semaphore(AT_ONCE)
         self._boot = ""
@@ -92,12 +94,14 @@ class LocalEngine:
             hybrid = self._cgroups.hybrid
             await self._namespace.open(hide=[] if hybrid is None else [hybrid])
             await self._images.prepare()
+            self._outputs.open()
             await self._adopt()
             here = [c.record.slot for c in self._containers.values() if self._is_here(c.record)]
             await self._network.prepare(here)
 
     async def close(self) -> None:
         await self._network.close()
+        self._outputs.close()
         for container in self._containers.values():
             self._unwatch(container)
         self._containers.clear()
@@ -183,6 +187,9 @@ class LocalEngine:
     async def output(self, container_id: str, offset: int) -> list[base.Output]:
         return output.read(self._log(container_id), offset)
 
+    async def output_grew(self) -> frozenset[str]:
+        return await self._outputs.grown()
+
     async def discard_output(self, container_id: str, offset: int) -> None:
         with _failing("Cannot give back the disk space of the dyno's output"):
             output.discard(self._log(container_id), offset)
@@ -228,6 +235,7 @@ class LocalEngine:
         record = records.Record(
             id=spec.id,
             app_id=spec.app_id,
+            name=spec.name,
             build=spec.build,
             boot=self._boot,
             slot=slot.number,
@@ -236,7 +244,7 @@ class LocalEngine:
         )
         try:
             place = oci.Place(
-                root=root,
+                root=root.resolve(),
                 folder=folder,
                 slug=slug,
                 netns=slot.netns,
@@ -252,6 +260,7 @@ class LocalEngine:
             raise
         container = self._containers[spec.id] = _Container(record)
         self._watch(container)
+        self._watch_output(record)
         return container
 
     def _furnish(self, spec: base.Spec, place: oci.Place, *, address: str) -> None:
@@ -355,6 +364,11 @@ class LocalEngine:
         container.pidfd = pidfd
         asyncio.get_running_loop().add_reader(pidfd, self._on_end, container)
 
+    def _watch_output(self, record: records.Record) -> None:
+        log = self._log(record.id)
+        if record.kept and log.exists():
+            self._outputs.add(record.id, log)
+
     def _unwatch(self, container: _Container) -> None:
         if container.pidfd is not None:
             asyncio.get_running_loop().remove_reader(container.pidfd)
@@ -412,6 +426,7 @@ class LocalEngine:
                 await self._erase(container_id)
                 continue
             container = self._containers[container_id] = _Container(record)
+            self._watch_output(record)
             if self._is_here(record):
                 self._watch(container)
             else:
@@ -443,6 +458,7 @@ class LocalEngine:
             exit_status=container.exit_status,
             oom_killed=container.oom_killed,
             build=record.build,
+            name=record.name,
         )
 
     def _cgroup(self, container_id: str) -> str:

@@ -14,6 +14,7 @@ class Record:
 
     id: str
     app_id: str
+    name: str
     build: bool
     boot: str  #: the machine's boot in which it was made
     slot: int  #: of the network

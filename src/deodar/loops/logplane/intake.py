@@ -1,0 +1,105 @@
+"""Brings what dynos print into their apps' logs, each line once; how lines are kept is the store's.
+
+The place in a dyno's output up to which it is in the log is kept in the log itself, so an intake that
+was killed goes on there. The manifold removes an ended dyno only when its output is read to the end.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from deodar.engines.base import Engine, Output, Sighting
+from deodar.model.log import LINE_LIMIT, LogLine
+from deodar.store import apps
+from deodar.store.db import Database
+from deodar.store.logs import Logs
+
+
+class Whole(NamedTuple):
+    """A whole line of output, and where the output goes on after it."""
+
+    at: float
+    text: str
+    offset: int
+
+
+def join(pieces: Sequence[Output]) -> list[Whole]:
+    """The whole lines in `pieces`; what is not whole yet is left for the next time.
+
+    A line is taken as it is when it grows over the limit, or the other stream speaks in its midst: a
+    place is one number, and cannot say which lines of which stream are in the log.
+    """
+    lines: list[Whole] = []
+    part: list[Output] = []
+    for piece in pieces:
+        if part and part[0].stream != piece.stream:
+            lines.append(_whole(part))
+            part = []
+        part.append(piece)
+        if not piece.partial or sum(len(each.data) for each in part) >= LINE_LIMIT:
+            lines.append(_whole(part))
+            part = []
+    return lines
+
+
+def _whole(part: Sequence[Output]) -> Whole:
+    data = b"".join(piece.data for piece in part)
+    return Whole(part[0].at, data.decode(errors="replace").rstrip("\r"), part[-1].offset)
+
+
+class Intake:
+    """Reads one app's dynos at a time; `reconcile` is driven by kit.loop with an app's id as the key."""
+
+    def __init__(self, db: Database, engine: Engine, logs: Logs) -> None:
+        self._db = db
+        self._engine = engine
+        self._logs = logs
+
+    async def keys(self) -> list[str]:
+        """Every app that a dyno is there of."""
+        return list({each.app_id for each in await self._dynos()})
+
+    async def watch(self, ring: Callable[[str], None]) -> None:
+        """Rings for apps whose dynos have printed something, a moment after; until cancelled."""
+        while True:
+            grown = await self._engine.output_grew()
+            for app_id in {each.app_id for each in await self._dynos() if each.id in grown}:
+                ring(app_id)
+
+    async def reconcile(self, app_id: str) -> None:
+        for dyno in await self._dynos():
+            if dyno.app_id == app_id:
+                await self._read(dyno)
+
+    async def _dynos(self) -> list[Sighting]:
+        """A build's container is no dyno: its output is the compiler's."""
+        sightings = await self._engine.sightings()
+        return [each for each in sightings.values() if not each.build]
+
+    async def _read(self, dyno: Sighting) -> None:
+        """All that there is of one dyno's output, a megabyte at a time."""
+        place = self._logs.place(dyno.app_id, dyno.id)
+        while pieces := await self._engine.output(dyno.id, place):
+            lines = join(pieces)
+            if not lines and not dyno.running:
+                # it ended in the midst of a line, and that is all there will be
+                lines = [_whole(pieces)]
+            if not lines or not await self._is_app(dyno.app_id):
+                return
+            self._logs.append_output(
+                dyno.app_id,
+                dyno.id,
+                [(each.offset, _line(dyno, each)) for each in lines],
+            )
+            place = lines[-1].offset
+            await self._engine.discard_output(dyno.id, place)
+
+    async def _is_app(self, app_id: str) -> bool:
+        """A destroyed app has no log any more, and must not get one by its dynos' last words."""
+        async with self._db.read() as tx:
+            return await apps.find(tx, app_id) is not None
+
+
+def _line(dyno: Sighting, whole: Whole) -> LogLine:
+    at = datetime.fromtimestamp(whole.at, UTC)
+    return LogLine(at=at, source="app", dyno=dyno.name, text=whole.text)
