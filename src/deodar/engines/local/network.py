@@ -120,7 +120,7 @@ class Network:
     async def destroy(self) -> None:
         """Remove all slots and the firewall."""
         await self.close()
-        await self._destroy([*self._devices(), *self._files()])
+        await self._destroy(self._devices() | self._files())
         self._ready.clear()
         self._taken.clear()
         script = commands.firewall_delete(self._table)
