@@ -1,0 +1,316 @@
+"""What HAProxy reads when it starts: the configuration, maps and lists, rendered from values.
+
+Runs nothing. The shape: every app owns one slot, a backend made ahead of time, so that a new app, a
+new dyno or a new certificate is a change at run time and never a reload. `hosts.map` leads from a
+host to a slot, `state.map` from a slot to the H code that answers instead of a dyno.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from deodar.model import errors
+
+SLOTS = 1000  #: backends made ahead at once; an idle one costs 8 KB and no CPU
+MAXCONN_LIMIT = 20_000  #: two buffers of 16 KB each at worst
+SOCKET_PATH_LIMIT = 90  #: bytes; Linux takes 107 and HAProxy appends `.<pid>.tmp` while it binds
+
+#: `pool-max-conn`: 2.6 gives a server added at run time no idle pool, and every request would connect
+#: anew (17k instead of 39k requests/s); 2.8 pools by itself and reads it as what it is.
+SERVER_OPTIONS = "pool-max-conn -1 pool-purge-delay 5s"
+
+#: the columns of the request log, tab-separated, in this order. What a client may choose freely
+#: comes last, so that a tab in a header cannot move another column and a cut line loses only that.
+LOG_COLUMNS = (
+    "%Ts.%ms",  # accepted at
+    "%Tt",  # all of it, ms
+    "%TR",  # receiving the request
+    "%Tw",  # in the queue, or held for a wake
+    "%Tc",  # connecting
+    "%Tr",  # until the dyno's first byte
+    "%Ta",  # active: from the request's first byte to the end
+    "%ST",  # status; 504 and 502 where the client was shown 503
+    "%B",  # bytes to the client
+    "%tsc",  # how it ended
+    "%s",  # server, `<NOSRV>` without
+    "%[var(txn.slot)]",
+    "%[var(txn.code)]",  # H code, `-` when a dyno answered
+    "%[var(txn.proto)]",
+    "%[var(txn.id)]",
+    "%HM",
+    "%[var(txn.host)]",
+    "%[var(txn.path)]",
+    "%[var(txn.fwd)]",
+)
+
+#: our pages by what they say; `error` answers for every other H code
+PAGES = {"H80": "maintenance.html", "H81": "blank.html"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where HAProxy's files lie: all in one directory that is worthless after a reboot."""
+
+    run: Path
+
+    @property
+    def config(self) -> Path:
+        return self.run / "haproxy.cfg"
+
+    @property
+    def slots(self) -> Path:
+        return self.run / "slots.cfg"
+
+    @property
+    def hosts(self) -> Path:
+        return self.run / "hosts.map"
+
+    @property
+    def states(self) -> Path:
+        return self.run / "state.map"
+
+    @property
+    def certificates(self) -> Path:
+        return self.run / "certificates.list"
+
+    @property
+    def pages(self) -> Path:
+        return self.run / "pages"
+
+    @property
+    def lua(self) -> Path:
+        return self.run / "wake.lua"
+
+    @property
+    def pid(self) -> Path:
+        return self.run / "haproxy.pid"
+
+    @property
+    def admin(self) -> Path:
+        return self.run / "admin.sock"
+
+    @property
+    def master(self) -> Path:
+        return self.run / "master.sock"
+
+    @property
+    def wake(self) -> Path:
+        """Where HAProxy asks for a sleeping app's dyno; ours to listen on."""
+        return self.run / "wake.sock"
+
+    @property
+    def requests(self) -> Path:
+        """Where HAProxy sends its request log; ours to listen on."""
+        return self.run / "requests.sock"
+
+    def check(self) -> None:
+        """Raises RouterFailed when a socket's path is longer than the kernel takes."""
+        longest = self.requests
+        if len(bytes(longest)) > SOCKET_PATH_LIMIT:
+            raise errors.RouterFailed(
+                f"The path {longest} is too long for a socket: it may have {SOCKET_PATH_LIMIT} "
+                "bytes. Choose a shorter data directory with DEODAR_DATA."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where the router listens, and how many connections it may hold."""
+
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    http: int = 8080
+    https: int = 8443
+    maxconn: int = 9000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One dyno as HAProxy knows it."""
+
+    name: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All that a fresh HAProxy must know to route as the last one did."""
+
+    hosts: Mapping[str, int] = field(default_factory=dict)  #: host → slot
+    states: Mapping[int, str] = field(default_factory=dict)  #: slot → H code
+    servers: Mapping[int, tuple[Server, ...]] = field(default_factory=dict)  #: slot → dynos
+    certificates: tuple[str, ...] = ()  #: PEM files; the first answers for unknown names
+
+
+def maxconn(file_limit: int) -> int:
+    """How many connections fit: each takes two files, and HAProxy refuses to start beyond that."""
+    reserve = max(200, file_limit // 10)  # listeners, sockets of ours, health, idle pools
+    return min((file_limit - reserve) // 2, MAXCONN_LIMIT)
+
+
+def slot_name(slot: int) -> str:
+    return f"app_{slot:04d}"
+
+
+def slot_number(name: str) -> int:
+    return int(name.removeprefix("app_"))
+
+
+def slots_needed(highest: int) -> int:
+    """How many slots to make so that `highest` is among them, in whole thousands."""
+    return (highest // SLOTS + 1) * SLOTS
+
+
+def render_config(layout: Layout, listen: Listen) -> str:
+    """The part of the configuration that does not change while the router runs."""
+    columns = r"\t".join(LOG_COLUMNS)
+    http = ",".join(f"{bracketed(address)}:{listen.http}" for address in listen.addresses)
+    https = ",".join(f"{bracketed(address)}:{listen.https}" for address in listen.addresses)
+    pages = "\n".join(
+        f'  http-request return status 503 content-type "text/html; charset=utf-8" '
+        f'lf-file {layout.pages / page} hdr Cache-Control "no-cache, no-store" '
+        f"if {{ var(txn.code) -m str {code} }}"
+        for code, page in PAGES.items()
+    )
+    error = (
+        f'  http-request return status 503 content-type "text/html; charset=utf-8" '
+        f'lf-file {layout.pages / "error.html"} hdr Cache-Control "no-cache, no-store" '
+        "if { var(txn.code) -m found }"
+    )
+    return f"""\
+# Written by Deodar; changes are lost.
+global
+  maxconn {listen.maxconn}
+  stats socket {layout.admin} mode 600 level admin expose-fd listeners
+  stats timeout 1h
+  hard-stop-after 90s
+  lua-load-per-thread {layout.lua} unix@{layout.wake}
+  # A request may be held for 75 s in Lua, whose own clock must not end it.
+  tune.lua.session-timeout 0
+  tune.lua.service-timeout 0
+  tune.http.maxhdr 1000
+  ssl-default-bind-options ssl-min-ver TLSv1.2
+
+defaults base
+  mode http
+  option dontlognull
+  timeout connect 5s
+  timeout client 55s
+  timeout http-request 30s
+  timeout server 30s
+  timeout http-keep-alive 90s
+  timeout tunnel 55s
+  timeout queue 30s
+  retries 3
+  option redispatch 1
+  retry-on conn-failure
+  http-reuse safe
+  # Without it, a reload closes kept-alive connections while a request is on its way.
+  option idle-close-on-response
+  errorfile 502 {layout.pages / "failed.http"}
+  errorfile 503 {layout.pages / "failed.http"}
+  errorfile 504 {layout.pages / "failed.http"}
+
+# Kept for the control plane while it is away. A unix datagram socket lost one line in ten.
+ring requests
+  format raw
+  maxlen 10000
+  size 33554432
+  timeout connect 5s
+  timeout server 10s
+  server control unix@{layout.requests}
+
+frontend router from base
+  bind {http}
+  bind {https} ssl crt-list {layout.certificates} alpn h2,http/1.1
+  log ring@requests len 10000 local0
+  log-format "{columns}"
+  http-request set-var(txn.host) req.hdr(host),host_only,lower
+  http-request set-var(txn.slot) var(txn.host),map({layout.hosts})
+  http-request set-var(txn.slot) var(txn.host),regsub(^[^.]+,*),map({layout.hosts}) if !{{ var(txn.slot) -m found }}
+  http-request return status 400 content-type "text/plain" string "Bad request: no host.\\n" if !{{ req.hdr(host) -m found }}
+  http-request return status 404 content-type "text/html; charset=utf-8" file {layout.pages / "nothing.html"} if !{{ var(txn.slot) -m found }}
+  http-request return status 414 content-type "text/plain" string "URI too long: the limit is 8192 bytes.\\n" if {{ url_len gt 8192 }}
+  http-request set-var(txn.path) pathq
+  http-request set-var(txn.id) req.hdr(x-request-id) if {{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9+/=-]{{20,200}}$ }}
+  http-request set-var(txn.id) uuid() if !{{ var(txn.id) -m found }}
+  http-request set-header X-Request-ID %[var(txn.id)]
+  http-request set-var(txn.fwd) src
+  http-request set-var-fmt(txn.fwd) "%[req.fhdr(x-forwarded-for)], %[src]" if {{ req.hdr(x-forwarded-for) -m found }}
+  http-request set-header X-Forwarded-For %[var(txn.fwd)]
+  http-request set-var(txn.proto) str(http)
+  http-request set-var(txn.proto) str(https) if {{ ssl_fc }}
+  http-request set-header X-Forwarded-Proto %[var(txn.proto)]
+  http-request set-header X-Forwarded-Port %[dst_port]
+  http-request set-header X-Request-Start %[date(0,ms)]
+  http-request add-header Via "1.1 heroku-router"
+  http-request set-var(txn.code) var(txn.slot),map({layout.states})
+  http-request lua.wake if !{{ var(txn.code) -m found }} {{ var(txn.slot),nbsrv eq 0 }}
+{pages}
+{error}
+  use_backend %[var(txn.slot)]
+
+defaults slots from base
+  balance random
+  # HAProxy has one limit for the first byte and for the rest between two; an event stream needs the
+  # longer of Heroku's two, everything else must begin within 30 s.
+  http-request set-timeout server 55s if {{ req.hdr(accept) -m beg text/event-stream }}
+"""
+
+
+def render_slots(table: Table, *, slots: int) -> str:
+    """The backends, with the dynos that serve now, so that a restart routes at once."""
+    lines = ["# Written by Deodar; changes are lost."]
+    for slot in range(slots):
+        lines.append(f"backend {slot_name(slot)} from slots")
+        lines += [
+            f"  server {server.name} {server_address(server)} {SERVER_OPTIONS}"
+            for server in table.servers.get(slot, ())
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def render_hosts(table: Table) -> str:
+    return "".join(f"{host} {slot_name(slot)}\n" for host, slot in sorted(table.hosts.items()))
+
+
+def render_states(table: Table) -> str:
+    return "".join(f"{slot_name(slot)} {code}\n" for slot, code in sorted(table.states.items()))
+
+
+def render_certificates(table: Table) -> str:
+    return "".join(f"{path}\n" for path in table.certificates)
+
+
+def server_address(server: Server) -> str:
+    return f"{bracketed(server.address)}:{server.port}"
+
+
+def bracketed(address: str) -> str:
+    """An IPv6 address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
+
+
+def page(name: str) -> bytes:
+    """One of the files that come with this room: a page, or the Lua that holds requests."""
+    return (resources.files(__package__) / name).read_bytes()
+
+
+def static_files() -> dict[str, bytes]:
+    """Every file HAProxy needs beside its configuration, by its path below the run directory."""
+    # HAProxy's own error files are sent as they stand: the line that names code and request goes.
+    error = page("pages/error.html").splitlines(keepends=True)
+    failed = b"".join(line for line in error if b"%[" not in line)
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\n"
+        "Content-Type: text/html; charset=utf-8\r\n"
+        "Cache-Control: no-cache, no-store\r\n"
+        f"Content-Length: {len(failed)}\r\n\r\n"
+    )
+    names = ("error.html", "maintenance.html", "blank.html", "nothing.html")
+    return {
+        "wake.lua": page("wake.lua"),
+        "pages/failed.http": head.encode() + failed,
+        **{f"pages/{name}": page(f"pages/{name}") for name in names},
+    }

