@@ -1,0 +1,117 @@
+"""Pushes that are built, refused, stored or interrupted, as somebody at a terminal sees them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.system.harness import APPS, Platform, Repo, eventually
+
+
+@pytest.fixture(scope="module")
+def forge(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """An app that runs, and to whose repository each test pushes something else."""
+    repo = platform.deploy("forge", APPS / "hello", tmp_path_factory.mktemp("forge"))
+    platform.settle("forge", "web.1")
+    return repo
+
+
+def release(platform: Platform) -> int:
+    return max(int(one["version"]) for one in platform.api("GET", "/apps/forge/releases"))
+
+
+def test_the_same_commit_is_up_to_date_and_no_release(platform: Platform, forge: Repo) -> None:
+    before = release(platform)
+
+    result = forge.push()
+
+    assert (result.status, result.stderr.strip()) == (0, "Everything up-to-date")
+    assert release(platform) == before
+
+
+def test_an_empty_commit_is_built_and_released_again(platform: Platform, forge: Repo) -> None:
+    before = release(platform)
+    forge.commit("Again")
+
+    result = forge.push()
+
+    assert result.status == 0, result.all
+    assert f"remote:        Released v{before + 1}" in result.stderr
+    eventually(lambda: platform.get("forge.localhost").body.endswith(f"v{before + 1}\n"))
+
+
+def test_another_branch_is_stored_but_not_built(platform: Platform, forge: Repo) -> None:
+    before = release(platform)
+    forge.git("switch", "--quiet", "--create", "try-out")
+    forge.commit("Try something")
+
+    result = forge.push("try-out")
+
+    forge.git("switch", "--quiet", "main")
+    assert result.status == 0, result.all
+    assert "Pushed to non-main branch, skipping build" in result.stderr
+    assert " * [new branch]      try-out -> try-out" in result.stderr
+    assert release(platform) == before
+
+
+def test_a_malformed_procfile_is_refused_with_its_line(platform: Platform, forge: Repo) -> None:
+    procfile = (forge.folder / "Procfile").read_text()
+    forge.write("Procfile", "web: python3 server.py\nworker python3 worker.py\n")
+    forge.commit("Forget a colon")
+
+    result = forge.push()
+
+    forge.write("Procfile", procfile)
+    forge.commit("Remember the colon")
+    assert result.status == 1
+    assert "Procfile line 2 is not valid: 'worker python3 worker.py'" in result.stderr
+    assert " ! [remote rejected] main -> main (pre-receive hook declined)" in result.stderr
+
+
+def test_a_build_that_fails_is_rejected_and_the_old_release_serves_on(
+    platform: Platform, forge: Repo
+) -> None:
+    before = release(platform)
+    serving = platform.get("forge.localhost").body
+    forge.write("requirements.txt", "a-package-that-nobody-would-publish==99\n")
+    forge.commit("Depend on a dream")
+
+    result = forge.push()
+
+    (forge.folder / "requirements.txt").unlink()
+    forge.commit("Wake up")
+    assert result.status == 1
+    assert "a-package-that-nobody-would-publish" in result.stderr
+    assert "Push rejected, failed to compile Python app." in result.stderr
+    assert " ! [remote rejected] main -> main (pre-receive hook declined)" in result.stderr
+    assert release(platform) == before
+    assert platform.get("forge.localhost").body == serving
+
+
+def test_what_no_buildpack_knows_is_refused(platform: Platform, tmp_path: Path) -> None:
+    platform.create("enigma")
+    repo = Repo.of(APPS / "nothing", tmp_path / "enigma", platform, app="enigma")
+
+    result = repo.push()
+
+    assert result.status == 1
+    assert "No default language could be detected for this app." in result.stderr
+    assert "Push rejected, failed to compile" in result.stderr or "Push failed" in result.stderr
+    platform.api("DELETE", "/apps/enigma")
+
+
+def test_a_wrong_token_may_not_push(platform: Platform, forge: Repo) -> None:
+    host = platform.client["HEROKU_GIT_HOST"]
+
+    result = forge.git("push", f"https://heroku:wrong@{host}/forge.git", "main")
+
+    assert result.status == 128
+    assert "Authentication failed" in result.stderr
+
+
+def test_an_app_that_is_not_there_is_said_so(platform: Platform, forge: Repo) -> None:
+    token, host = platform.client["HEROKU_API_KEY"], platform.client["HEROKU_GIT_HOST"]
+
+    result = forge.git("push", f"https://heroku:{token}@{host}/nowhere.git", "main")
+
+    assert result.status == 128
+    assert "not found" in result.stderr
