@@ -156,14 +156,15 @@ class Manifold:
             await dynos.update_dyno(tx, after)
             tx.ring(after.app_id)
         self._tell(after, *boot.changes(before, after))
-        log.info(
-            "dyno.moved",
-            app=after.app_id,
-            dyno=after.name,
-            id=after.id,
-            was=before.state,
-            now=after.state,
-        )
+        if before.state is not after.state:
+            log.info(
+                "dyno.moved",
+                app=after.app_id,
+                dyno=after.name,
+                id=after.id,
+                was=before.state.value,
+                now=after.state.value,
+            )
 
     # One step each.
 
@@ -179,7 +180,7 @@ class Manifold:
                     case Stop(dyno, why):
                         group.create_task(self._stop(dyno, why))
                     case Terminate(dyno):
-                        group.create_task(self._terminate(dyno))
+                        group.create_task(self._terminate(dyno, since=dyno))
                     case Kill(dyno, error):
                         group.create_task(self._kill(dyno, error))
                     case Forget(dyno):
@@ -250,13 +251,13 @@ class Manifold:
             await self._save(dyno, stopping)
         else:
             # Nothing to wait for: the next look would only find that out.
-            await self._terminate(stopping)
+            await self._terminate(stopping, since=dyno)
         log.info("dyno.stopping", app=dyno.app_id, dyno=dyno.name, id=dyno.id, why=why)
 
-    async def _terminate(self, dyno: Dyno) -> None:
+    async def _terminate(self, dyno: Dyno, *, since: Dyno) -> None:
         self._tell(dyno, "Stopping all processes with SIGTERM")
         await self._engine.signal(dyno.id, signal.SIGTERM)
-        await self._save(dyno, replace(dyno, signalled_at=self._clock()))
+        await self._save(since, replace(dyno, signalled_at=self._clock()))
 
     async def _kill(self, dyno: Dyno, error: str) -> None:
         self._tell(dyno, error, "Stopping process with SIGKILL")
