@@ -78,7 +78,9 @@ class BuildpackInstallation(Shape):
 
 
 class BuildpackUpdate(Shape):
-    buildpack: str
+    """`buildpack` is missing where the registry did not know the one that a client was given."""
+
+    buildpack: str | None = None
 
 
 class BuildpackUpdates(Shape):

@@ -82,11 +82,16 @@ async def buildpacks(call: Call) -> Response:
 
 async def set_buildpacks(call: Call) -> Response:
     wish = await call.body(wire.BuildpackUpdates)
+    wished = [_known(update.buildpack) for update in wish.updates]
     async with call.write() as tx:
-        app = await apps.set_buildpacks(
-            tx, await call.app(tx), [update.buildpack for update in wish.updates], now=call.now
-        )
+        app = await apps.set_buildpacks(tx, await call.app(tx), wished, now=call.now)
     return answer(wire.present_buildpacks(app))
+
+
+def _known(identifier: str | None) -> str:
+    if identifier is None:
+        raise errors.InvalidParams("Couldn't find that buildpack in the registry.")
+    return identifier
 
 
 async def not_of_a_team(call: Call) -> Response:

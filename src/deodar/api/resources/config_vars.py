@@ -1,5 +1,8 @@
 """/apps/X/config-vars: shows and changes config vars; each change is a release."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from starlette.responses import Response
 
 from deodar.actions import releases
@@ -17,7 +20,7 @@ async def info(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
-    changes = await call.body(dict[str, str | None])
+    changes = _changes(await call.body(dict[str, Any]))
     async with call.write() as tx:
         app = await call.app(tx)
         before = await ledger.last_version(tx, app.id)
@@ -25,6 +28,13 @@ async def update(call: Call) -> Response:
     if release.version > before:
         call.tell_release(app, release)
     return answer(release.config)
+
+
+def _changes(fields: Mapping[str, Any]) -> dict[str, str | None]:
+    for name, value in fields.items():
+        if not (value is None or isinstance(value, str)):
+            raise errors.InvalidParams(f"Invalid {name}: give a text, or null to remove it.")
+    return dict(fields)
 
 
 async def of_release(call: Call) -> Response:

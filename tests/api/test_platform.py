@@ -1,0 +1,131 @@
+from typing import Any
+
+import pytest
+
+Given = Any
+
+
+@pytest.mark.parametrize(
+    ("path", "noun"),
+    [
+        ("/account", "account"),
+        ("/users/~", "account"),
+        ("/account/rate-limits", "rate-limit"),
+        ("/regions/us", "region"),
+        ("/stacks/deodar-12", "stack"),
+        ("/dyno-sizes/basic", "dyno-size"),
+    ],
+)
+async def test_what_the_platform_offers_is_as_herokus_schema_says(
+    world: Given, conforms: Given, path: str, noun: str
+) -> None:
+    answer = await world.get(path)
+
+    assert answer.status_code == 200
+    conforms(noun, answer.json())
+
+
+@pytest.mark.parametrize(
+    ("path", "noun"),
+    [
+        ("/regions", "region"),
+        ("/stacks", "stack"),
+        ("/dyno-sizes", "dyno-size"),
+        ("/oauth/authorizations", "oauth-authorization"),
+        ("/apps/example-app/features", "app-feature"),
+    ],
+)
+async def test_lists_hold_what_herokus_schema_says(
+    world: Given, conforms: Given, path: str, noun: str
+) -> None:
+    await world.create()
+
+    answer = await world.get(path)
+
+    assert answer.status_code == 200
+    assert answer.json()
+    for each in answer.json():
+        conforms(noun, each)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/addons",
+        "/addon-attachments",
+        "/account/features",
+        "/account/keys",
+        "/teams",
+        "/pipelines",
+        "/apps/example-app/addons",
+        "/apps/example-app/addon-attachments",
+        "/apps/example-app/sni-endpoints",
+    ],
+)
+async def test_what_nobody_has_here_is_an_empty_list(world: Given, path: str) -> None:
+    await world.create()
+
+    answer = await world.get(path)
+
+    assert (answer.status_code, answer.json()) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "resource"),
+    [
+        ("GET", "/regions/eu", "region"),
+        ("GET", "/stacks/heroku-18", "stack"),
+        ("GET", "/dyno-sizes/huge", "dyno_size"),
+        ("GET", "/apps/example-app/features/none", "feature"),
+        ("GET", "/account/features/none", "feature"),
+        ("GET", "/apps/example-app/pipeline-couplings", "pipeline_coupling"),
+        ("GET", "/addons/none", "add_on"),
+        ("POST", "/actions/addons/resolve", "add_on"),
+        ("POST", "/actions/addon-attachments/resolve", "attachment"),
+        ("DELETE", "/oauth/sessions/~", "session"),
+        ("GET", "/oauth/authorizations/~", "authorization"),
+        ("GET", "/buildpacks/heroku/none", "buildpack"),
+    ],
+)
+async def test_what_is_not_there_is_told_by_its_noun(
+    world: Given, method: str, path: str, resource: str
+) -> None:
+    await world.create()
+
+    answer = await world.client.request(method, path)
+
+    assert (answer.status_code, answer.json()["resource"]) == (404, resource)
+
+
+async def test_preboot_is_always_on(world: Given) -> None:
+    await world.create()
+
+    on = await world.send("PATCH", "/apps/example-app/features/preboot", {"enabled": True})
+    off = await world.send("PATCH", "/apps/example-app/features/preboot", {"enabled": False})
+
+    assert (on.status_code, on.json()["enabled"]) == (200, True)
+    assert (off.status_code, off.json()) == (
+        422,
+        {
+            "id": "invalid_params",
+            "message": "The feature preboot is always on and cannot be disabled.",
+        },
+    )
+
+
+async def test_an_authorization_is_the_token_one_came_with(world: Given, conforms: Given) -> None:
+    answer = await world.send("POST", "/oauth/authorizations", {"description": "mine"})
+
+    conforms("oauth-authorization", answer.json())
+    assert (answer.status_code, answer.json()["description"]) == (201, "mine")
+    assert answer.json()["access_token"]["token"] == "11111111-2222-4333-8444-555555555555"
+
+
+async def test_the_registry_knows_the_shipped_buildpacks_and_asks_nobody_who_they_are(
+    world: Given,
+) -> None:
+    answer = await world.get("/buildpacks/heroku%2Fpython", Authorization="")
+    found = await world.get("/buildpacks?in[namespace][]=heroku&in[name][]=python")
+
+    assert (answer.status_code, answer.json()["blob_url"]) == (200, "urn:buildpack:heroku/python")
+    assert found.json() == [answer.json()]
