@@ -5,7 +5,6 @@ hook, and `pushes.py` at its other end. Protocol: git's `gitprotocol-http`.
 """
 
 import asyncio
-import base64
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -18,11 +17,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from deodar.adapters.git import SERVICES, Command, Repositories
+from deodar.api import auth
 from deodar.api.pushes import Pushes
 from deodar.kit import subprocess
 from deodar.model import errors
 from deodar.model.app import Account, App
-from deodar.store import accounts, apps
+from deodar.store import apps
 from deodar.store.db import Database
 
 log = structlog.get_logger("deodar")
@@ -87,14 +87,13 @@ class Door:
 
     async def _admit(self, name: str, headers: Headers) -> tuple[App, Account]:
         """The user name is nobody's matter; the password is the API token, as on Heroku."""
-        token = password(headers.get("authorization", ""))
+        account = await auth.authenticate(self._db, auth.token_of(headers.get("authorization", "")))
         async with self._db.read() as tx:
-            account = await accounts.by_token(tx, token) if token else None
-            if account is None:
-                raise errors.Unauthorized
             app = await apps.find(tx, name)
         if app is None:
             raise errors.NotFound("app")
+        if app.owner.id != account.id:
+            raise errors.Forbidden(f"You do not have access to the app {app.name}.")
         return app, account
 
     async def _tidy(self, app: App) -> None:
@@ -128,18 +127,6 @@ class Answer:
             self._begun = True
             start = {"type": "http.response.start", "status": 200, "headers": self._headers}
             await self._send(start)
-
-
-def password(authorization: str) -> str | None:
-    """The password of a Basic Authorization header; None where there is none to be read."""
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        decoded = base64.b64decode(value, validate=True).decode()
-    except ValueError:
-        return None
-    return decoded.partition(":")[2] or None
 
 
 async def _converse(command: Command, body: AsyncIterator[bytes], answer: Answer) -> None:
