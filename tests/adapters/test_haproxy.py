@@ -7,18 +7,18 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from deodar.adapters import ca
-from deodar.adapters.haproxy import process
-from deodar.adapters.haproxy.config import Layout, Listen, Server, Table
-from deodar.adapters.haproxy.process import Haproxy
+from deodar.adapters.haproxy import Haproxy, process
+from deodar.adapters.haproxy.config import Server, Table
 from deodar.adapters.haproxy.runtime import Mode, Seen, Slot
 from deodar.model import errors
+from deodar.settings import Paths, Ports, Settings
 
 
 def free_ports(count: int) -> list[int]:
@@ -70,9 +70,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def listen() -> Listen:
+def settings(folder: Path) -> Settings:
     http, https = free_ports(2)
-    return Listen(http=http, https=https, maxconn=500)
+    return Settings(
+        paths=Paths(data=folder),
+        ports=Ports(http=http, https=https),
+        haproxy=os.environ.get("DEODAR_HAPROXY"),
+    )
 
 
 @pytest.fixture
@@ -86,16 +90,16 @@ def table(authority: ca.Authority) -> Table:
 
 
 @pytest.fixture
-async def haproxy(folder: Path, listen: Listen, table: Table) -> AsyncIterator[Haproxy]:
-    haproxy = Haproxy(Layout(run=folder / "run"), listen, binary=os.environ.get("DEODAR_HAPROXY"))
+async def haproxy(settings: Settings, table: Table) -> AsyncIterator[Haproxy]:
+    haproxy = Haproxy(settings)
     await haproxy.start(table)
     yield haproxy
     await haproxy.stop()
 
 
 @pytest.fixture
-async def client(listen: Listen) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listen.http}") as client:
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.ports.http}") as client:
         yield client
 
 
@@ -212,7 +216,7 @@ async def test_an_h_code_answers_503_with_its_page(
 
 
 async def test_the_dyno_is_told_who_asks_and_how(
-    haproxy: Haproxy, client: httpx.AsyncClient, listen: Listen
+    haproxy: Haproxy, client: httpx.AsyncClient, settings: Settings
 ) -> None:
     dyno = Dyno("web.1-aaaaaaaa")
     await route(haproxy, "one.localhost", 7, await dyno.start())
@@ -230,7 +234,7 @@ async def test_the_dyno_is_told_who_asks_and_how(
         "host": "one.localhost",
         "via": "1.1 heroku-router",
         "x-forwarded-for": "192.0.2.7, 127.0.0.1",
-        "x-forwarded-port": str(listen.http),
+        "x-forwarded-port": str(settings.ports.http),
         "x-forwarded-proto": "http",
         "x-request-id": "client-chosen-id-0001",
     }
@@ -249,14 +253,14 @@ async def test_a_request_id_that_is_not_valid_is_replaced(
 
 
 async def test_dynos_come_and_go_under_load_and_no_request_is_lost(
-    haproxy: Haproxy, listen: Listen
+    haproxy: Haproxy, settings: Settings
 ) -> None:
     await route(haproxy, "one.localhost", 7, await Dyno("web.1-00000000", delay=0.01).start())
     answers: list[int | str] = []
     over = asyncio.Event()
 
     async def user() -> None:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listen.http}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.ports.http}") as client:
             while not over.is_set():
                 try:
                     answers.append((await get(client, "one.localhost")).status_code)
@@ -276,7 +280,7 @@ async def test_dynos_come_and_go_under_load_and_no_request_is_lost(
 
 
 async def test_a_reload_under_load_loses_no_request(
-    haproxy: Haproxy, listen: Listen, table: Table
+    haproxy: Haproxy, settings: Settings, table: Table
 ) -> None:
     dyno = await Dyno("web.1-aaaaaaaa", delay=0.01).start()
     await route(haproxy, "one.localhost", 7, dyno)
@@ -284,7 +288,7 @@ async def test_a_reload_under_load_loses_no_request(
     over = asyncio.Event()
 
     async def user() -> None:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listen.http}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.ports.http}") as client:
             while not over.is_set():
                 try:
                     answers.append((await get(client, "one.localhost")).status_code)
@@ -319,12 +323,12 @@ async def test_a_server_from_the_table_can_be_removed_like_any_other(
 
 
 async def test_the_next_start_adopts_the_haproxy_that_runs(
-    haproxy: Haproxy, client: httpx.AsyncClient, listen: Listen, table: Table
+    haproxy: Haproxy, client: httpx.AsyncClient, settings: Settings, table: Table
 ) -> None:
     await route(haproxy, "one.localhost", 7, await Dyno("web.1-aaaaaaaa").start())
     before = await haproxy.runtime.pid()
 
-    ours_started_anew = Haproxy(haproxy.layout, listen, binary=None)
+    ours_started_anew = Haproxy(settings)
     await ours_started_anew.start(table)
 
     assert await ours_started_anew.runtime.pid() == before
@@ -333,12 +337,12 @@ async def test_the_next_start_adopts_the_haproxy_that_runs(
 
 
 async def test_another_configuration_is_taken_up_by_a_reload(
-    haproxy: Haproxy, listen: Listen, table: Table
+    haproxy: Haproxy, settings: Settings, table: Table
 ) -> None:
     before = await haproxy.runtime.pid()
     haproxy.layout.lua.write_text("-- of an older version")
 
-    await Haproxy(haproxy.layout, listen, binary=None).start(table)
+    await Haproxy(settings).start(table)
 
     assert await haproxy.runtime.pid() != before
 
@@ -365,29 +369,29 @@ async def test_a_killed_haproxy_is_noticed_and_started_anew_with_all_it_knew(
 
 
 async def test_a_taken_port_is_named_with_the_process_that_holds_it(
-    folder: Path, listen: Listen, table: Table
+    settings: Settings, table: Table
 ) -> None:
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", listen.http))
+        holder.bind(("127.0.0.1", settings.ports.http))
         holder.listen()
 
         with pytest.raises(errors.RouterFailed) as caught:
-            await Haproxy(Layout(run=folder / "run"), listen, binary=None).start(table)
+            await Haproxy(settings).start(table)
 
     name = Path("/proc/self/comm").read_text().strip()
     assert caught.value.message == (
-        f"The router cannot listen on port {listen.http}: {name} (pid {os.getpid()}) does already. "
+        f"The router cannot listen on port {settings.ports.http}: {name} (pid {os.getpid()}) does already. "
         "Stop it, or choose other ports with DEODAR_HTTP_PORT and DEODAR_HTTPS_PORT."
     )
 
 
-async def test_what_is_no_haproxy_is_refused(folder: Path, listen: Listen, table: Table) -> None:
+async def test_what_is_no_haproxy_is_refused(settings: Settings, table: Table) -> None:
     with pytest.raises(errors.RouterFailed, match="This is no HAProxy"):
-        await Haproxy(Layout(run=folder / "run"), listen, binary="/bin/echo").start(table)
+        await Haproxy(replace(settings, haproxy="/bin/echo")).start(table)
 
 
 async def test_a_certificate_that_is_added_is_served_at_once_with_http2(
-    haproxy: Haproxy, listen: Listen, authority: ca.Authority
+    haproxy: Haproxy, settings: Settings, authority: ca.Authority
 ) -> None:
     await route(haproxy, "one.localhost", 7, await Dyno("web.1-aaaaaaaa").start())
     leaf = authority.leaf("one.localhost")
@@ -395,9 +399,9 @@ async def test_a_certificate_that_is_added_is_served_at_once_with_http2(
         await haproxy.runtime.set_certificate(leaf.path, leaf.path.read_text())
 
     script = (
-        *("curl", "-s", "--http2", "--cacert", str(authority.ca_path), "--resolve"),
-        *(f"one.localhost:{listen.https}:127.0.0.1", "-w", " %{http_version} %{http_code}"),
-        f"https://one.localhost:{listen.https}/",
+        *("curl", "-s", "--http2", "--cacert", str(authority.certificate), "--resolve"),
+        *(f"one.localhost:{settings.ports.https}:127.0.0.1", "-w", " %{http_version} %{http_code}"),
+        f"https://one.localhost:{settings.ports.https}/",
     )
     curl = await asyncio.create_subprocess_exec(*script, stdout=asyncio.subprocess.PIPE)
     stdout, _ = await curl.communicate()

@@ -38,7 +38,7 @@ class Authority:
 
     def __init__(self, folder: Path, *, now: clock.Clock = clock.wall) -> None:
         self.folder = folder
-        self.ca_path = folder / "ca.pem"  #: what clients are told to trust
+        self.certificate = folder / "ca.pem"  #: what clients are told to trust
         self._key_path = folder / "ca.key"
         self._hosts = folder / "hosts"
         self._now = now
@@ -50,7 +50,7 @@ class Authority:
         if self._ca is not None:
             return
         self._hosts.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self.ca_path.exists():
+        if not self.certificate.exists():
             self._create()
         self._ca = self._load()
 
@@ -75,11 +75,14 @@ class Authority:
         self._leaves.pop(host, None)
         self.path_of(host).unlink(missing_ok=True)
 
-    def server_certificate(self, names: Sequence[str]) -> Path:
-        """One PEM file, key and chain, for a server of ours known by these names or IP addresses."""
+    def server_certificate(self, names: Sequence[str]) -> tuple[Path, Path]:
+        """Files of certificate and key for a server of ours known by these names or IP addresses.
+
+        Both are one file, which servers that ask for two take as well.
+        """
         path = self.folder / "server.pem"
         self._issue_into(path, names)
-        return path
+        return path, path
 
     # ----- making and reading ---------------------------------------------------------------------
 
@@ -152,11 +155,11 @@ class Authority:
         )
         # The key first: a certificate on disk says that the authority is whole.
         _write(self._key_path, _key_pem(key))
-        _write(self.ca_path, _pem(certificate), mode=0o644)
+        _write(self.certificate, _pem(certificate), mode=0o644)
 
     def _load(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         try:
-            certificate = x509.load_pem_x509_certificate(self.ca_path.read_bytes())
+            certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
             key = serialization.load_pem_private_key(self._key_path.read_bytes(), None)
         except (OSError, ValueError) as error:
             raise errors.Unavailable(

@@ -3,3 +3,7 @@
 It goes on routing while our process is away; what it holds is a cache of the store, which
 `loops/routing` makes and mends.
 """
+
+from deodar.adapters.haproxy.process import Haproxy
+
+__all__ = ["Haproxy"]

@@ -1,15 +1,10 @@
-"""Who holds a TCP port of this machine, for a message that says what to do; asks only /proc."""
+"""Whether the router may have its ports, and if not, a message that says who has them and what to do."""
 
 import errno
-import os
-import re
 import socket
-from pathlib import Path
 
+from deodar.kit import listeners
 from deodar.model import errors
-
-LISTENING = "0A"
-SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 
 def check_free(address: str, port: int) -> None:
@@ -28,10 +23,9 @@ def check_free(address: str, port: int) -> None:
 
 def _explain(address: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        pid = holder(port)
-        who = f"{_command(pid)} (pid {pid})" if pid else "another process"
+        holder = listeners.holders(frozenset({port})).get(port, "another process")
         return (
-            f"The router cannot listen on port {port}: {who} does already. Stop it, or choose "
+            f"The router cannot listen on port {port}: {holder} does already. Stop it, or choose "
             "other ports with DEODAR_HTTP_PORT and DEODAR_HTTPS_PORT."
         )
     if error.errno == errno.EACCES:
@@ -40,43 +34,3 @@ def _explain(address: str, port: int, error: OSError) -> str:
             "with DEODAR_HTTP_PORT and DEODAR_HTTPS_PORT."
         )
     return f"The router cannot listen on {address}, port {port}: {error.strerror}."
-
-
-def holder(port: int) -> int | None:
-    """The pid of a process that listens on this port; None when it cannot be seen."""
-    inodes = {
-        inode
-        for table in ("/proc/net/tcp", "/proc/net/tcp6")
-        if os.path.exists(table)
-        for inode in listeners(Path(table).read_text(), port)
-    }
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and inodes & _sockets(entry):
-            return int(entry.name)
-    return None
-
-
-def listeners(table: str, port: int) -> list[str]:
-    """The inodes of the sockets that listen on `port`, from the text of /proc/net/tcp."""
-    rows = (line.split() for line in table.splitlines()[1:])
-    return [
-        row[9] for row in rows if row[3] == LISTENING and int(row[1].rpartition(":")[2], 16) == port
-    ]
-
-
-def _sockets(process: Path) -> set[str]:
-    found = set()
-    try:
-        for descriptor in (process / "fd").iterdir():
-            if match := SOCKET.match(os.readlink(descriptor)):
-                found.add(match[1])
-    except OSError:
-        return found  # it ended meanwhile, or is somebody else's
-    return found
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return "a process"

@@ -19,6 +19,7 @@ from deodar.adapters.haproxy import config, ports, runtime
 from deodar.adapters.haproxy.config import Layout, Listen, Table
 from deodar.kit import subprocess
 from deodar.model import errors
+from deodar.settings import Settings
 
 log = structlog.get_logger("deodar")
 
@@ -78,12 +79,14 @@ def version_of(text: str) -> tuple[int, int]:
 class Haproxy:
     """The one HAProxy of this machine. Every method raises RouterFailed when HAProxy will not."""
 
-    def __init__(self, layout: Layout, listen: Listen, *, binary: str | None) -> None:
-        self.layout = layout
-        self.runtime = runtime.Runtime(layout)
+    def __init__(self, settings: Settings) -> None:
+        self.layout = Layout(run=settings.paths.run / "haproxy")
+        self.runtime = runtime.Runtime(self.layout)
         self.slots = 0  #: how many there are; more need a reload
-        self._listen = listen
-        self._binary = binary or embedded()
+        self._listen = listen_on(
+            settings.listen, http=settings.ports.http, https=settings.ports.https
+        )
+        self._binary = settings.haproxy or embedded()
 
     async def start(self, table: Table) -> None:
         """Adopts the HAProxy that runs, or starts one which routes by `table` at once."""
