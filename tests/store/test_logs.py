@@ -274,7 +274,8 @@ async def test_a_follower_reads_on_over_a_rotation(
     logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "SEGMENT", 500)
-    follower = logs.follow(APP, Position(1, 0))
+    _, start = await logs.last(APP, 0)
+    follower = logs.follow(APP, start)
     seen = []
 
     for number in range(100):
@@ -323,9 +324,20 @@ async def test_followers_end_with_the_log(logs: Logs, tmp_path: Path) -> None:
     assert not (tmp_path / APP).exists()
 
 
+async def test_a_log_that_is_gone_is_not_made_again_by_following_it(
+    logs: Logs, tmp_path: Path
+) -> None:
+    logs.append(APP, [line("one")])
+    logs.delete(APP)
+
+    assert [each async for each in logs.follow(APP, Position(1, 0))] == []
+    assert not (tmp_path / APP).exists()
+
+
 async def test_followers_end_when_the_logs_are_closed(logs: Logs) -> None:
-    follower = logs.follow(APP, Position(1, 0))
-    reading = asyncio.ensure_future(anext(follower, None))
+    logs.append(APP, [line("one")])
+    _, end = await logs.last(APP, 0)
+    reading = asyncio.ensure_future(anext(logs.follow(APP, end), None))
     await asyncio.sleep(0)
 
     logs.close()

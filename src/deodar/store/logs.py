@@ -126,10 +126,13 @@ class Logs:
     ) -> AsyncIterator[tuple[Position, LogLine]]:
         """Matching lines after a position, waiting for more, until the app's log is deleted.
 
+        What was never read with `last` nor written to is no log, and ends at once.
         A reader that is so slow that its segment was deleted meanwhile goes on with the oldest line;
         one with a position that was never reached begins at the end.
         """
         folder = self._directory / app_id
+        if not folder.exists():
+            return  # deleted before we came here: opening it would make another
         news = asyncio.Event()
         current = self._opened(app_id)
         after = min(after, self._end(app_id))
