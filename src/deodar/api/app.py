@@ -127,9 +127,9 @@ class Edge:
             try:
                 await self._app(scope, receive, send_with_headers)
             except Exception:
-                log.exception("Cannot answer", method=scope["method"], path=scope["path"])
                 if started:
-                    raise  # half an answer is out: the server must cut the connection
+                    raise  # half an answer is out: the server logs it and cuts the connection
+                log.exception("Cannot answer", method=scope["method"], path=scope["path"])
                 body = {"id": "internal_server_error", "message": "Internal server error."}
                 await answer(body, status=500)(scope, receive, send_with_headers)
 

@@ -104,12 +104,14 @@ class Call:
             f"Release {release.name} created by user {release.user}",
         )
 
-    def page(self, items: Sequence[Shape], *fields: str) -> Response:
-        """The part of a list that the request's Range asks for, sortable by `fields`.
+    def range(self, *fields: str) -> paging.Range:
+        """The part of a list that the client asks for, sorted by one of `fields`; without a word of
+        his by the first. Raises BadRequest and RangeNotSatisfiable."""
+        return paging.parse(self.request.headers.get("range", ""), fields)
 
-        Without a Range it comes by the first of them.
-        """
-        asked = paging.parse(self.request.headers.get("range", ""), fields)
+    def page(self, items: Sequence[Shape], *fields: str) -> Response:
+        """That part of `items`, and how to ask for the next."""
+        asked = self.range(*fields)
         page = paging.cut(items, asked)
         headers = {"Accept-Ranges": ", ".join(fields)}
         if page.items:

@@ -35,6 +35,15 @@ class Range:
         order = ", order=desc" if self.descending else ""
         return f"{self.field} {opening}{self.start}..{self.end}{closing}; max={self.max}{order}"
 
+    def numbers(self) -> tuple[int | None, int | None]:
+        """The lowest and the highest value, both included, where the field is a number.
+
+        Raises BadRequest for bounds that are none.
+        """
+        first = _number(self.start) if self.start else None
+        last = _number(self.end) if self.end else None
+        return (last, first) if self.descending else (first, last)
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
@@ -116,12 +125,13 @@ def cut(items: Sequence[Item], asked: Range) -> Page[Item]:
 
 
 def _bound(text: str, kind: type) -> Any:
-    if kind is not int:
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise errors.BadRequest(f"Invalid `Range` header: {text!r} is not a number.") from None
+    return _number(text) if kind is int else text
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise errors.BadRequest(f"Invalid `Range` header: {text!r} is not a number.")
+    return int(text)
 
 
 def _beyond(value: Any, first: Any, asked: Range, exclusive: bool) -> bool:

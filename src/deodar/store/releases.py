@@ -92,6 +92,22 @@ async def of_app(tx: Tx, app_id: str) -> list[Release]:
     return [from_row(tx, row) for row in await tx.all(query)]
 
 
+async def between(
+    tx: Tx, app_id: str, *, low: int | None, high: int | None, newest_first: bool, limit: int
+) -> list[Release]:
+    """The app's releases from version `low` to `high`, both included, `limit` of them at most.
+
+    A ledger may have thousands, and each has a config to be unsealed: a page reads what it shows.
+    """
+    query = select(table).where(table.c.app_id == app_id)
+    if low is not None:
+        query = query.where(table.c.version >= low)
+    if high is not None:
+        query = query.where(table.c.version <= high)
+    order = table.c.version.desc() if newest_first else table.c.version
+    return [from_row(tx, row) for row in await tx.all(query.order_by(order).limit(limit))]
+
+
 async def last_version(tx: Tx, app_id: AppId) -> int:
     """The highest version there is, 0 before the first."""
     query = select(table.c.version).where(table.c.app_id == app_id).order_by(table.c.version.desc())

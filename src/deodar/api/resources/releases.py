@@ -11,12 +11,23 @@ from deodar.store import releases as ledger
 from deodar.store.db import Tx
 from deodar.wire import release as wire
 
+BEYOND = 2  #: more than a page: one that its start leaves out, one that tells that there is a next
+
 
 async def index(call: Call) -> Response:
+    asked = call.range("version")
+    low, high = asked.numbers()
     async with call.read() as tx:
         app = await call.app(tx)
-        found = await ledger.of_app(tx, app.id)
-    return call.page([wire.present_release(each, app) for each in found], "version", "id")
+        found = await ledger.between(
+            tx,
+            app.id,
+            low=low,
+            high=high,
+            newest_first=asked.descending,
+            limit=asked.max + BEYOND,
+        )
+    return call.page([wire.present_release(each, app) for each in found], "version")
 
 
 async def info(call: Call) -> Response:
