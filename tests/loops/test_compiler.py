@@ -1,0 +1,326 @@
+"""Builds from source to release, with the memory engine in the build dyno's place."""
+
+import asyncio
+import io
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from deodar import settings
+from deodar.actions import builds as wishes
+from deodar.actions import releases
+from deodar.engines.base import Spec
+from deodar.engines.memory import MemoryEngine
+from deodar.loops.compiler.loop import INTERRUPTED, Compiler
+from deodar.loops.compiler.pipeline import Pipeline
+from deodar.model.build import Build, BuildStatus
+from deodar.model.release import Release
+from deodar.settings import Settings
+from deodar.store import apps, builds
+from deodar.store import releases as ledger
+from tests.loops.conftest import OWNER, SHOP, World
+
+SOURCE = {"Procfile": "worker: python work.py\n", "work.py": "print('working')\n"}
+
+Script = Callable[["BuildDyno"], None]
+
+
+@dataclass
+class BuildDyno:
+    """What a test's buildpacks find, and what they may do."""
+
+    engine: MemoryEngine
+    spec: Spec
+
+    def folder(self, target: str) -> Path:
+        return next(each.source for each in self.spec.volumes if each.target == target)
+
+    def say(self, text: str) -> None:
+        self.engine.say(self.spec.id, text)
+
+    def leave(self, name: str, text: str) -> None:
+        (self.folder("/tmp/deodar/result") / name).write_text(text)
+
+    def end(self, status: int = 0) -> None:
+        self.engine.exit(self.spec.id, status)
+
+
+def python(dyno: BuildDyno) -> None:
+    dyno.say("-----> Python app detected")
+    dyno.leave("name", "Python")
+    dyno.leave("detected", "heroku/python")
+    dyno.end()
+
+
+@dataclass
+class Shop:
+    """A compiler, and the hands of somebody who pushes."""
+
+    world: World
+    settings: Settings
+    compiler: Compiler
+    scripts: list[Script] = field(default_factory=list)
+
+    async def push(
+        self, files: Mapping[str, str] = SOURCE, *, commit: str = "abcdef0123456789"
+    ) -> str:
+        """A source laid ready and its build wished; not built yet."""
+        build_id = wishes.new_id()
+        folder = self.settings.paths.builds / build_id
+        folder.mkdir(parents=True)
+        with tarfile.open(folder / "source.tar", "w") as tar:
+            for name, text in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(text.encode())
+                tar.addfile(info, io.BytesIO(text.encode()))
+        async with self.world.db.write() as tx:
+            await wishes.create(
+                tx,
+                SHOP,
+                build_id=build_id,
+                commit=commit,
+                commit_description="change",
+                user=OWNER.email,
+                now=self.world.now,
+            )
+        return build_id
+
+    async def build(self, files: Mapping[str, str] = SOURCE, script: Script = python) -> Build:
+        self.scripts.append(script)
+        build_id = await self.push(files)
+        await self.compiler.reconcile(SHOP.id)
+        return await self.get(build_id)
+
+    async def get(self, build_id: str) -> Build:
+        async with self.world.db.read() as tx:
+            build = await builds.find(tx, SHOP.id, build_id)
+        assert build is not None
+        return build
+
+    async def releases(self) -> list[Release]:
+        async with self.world.db.read() as tx:
+            return await ledger.of_app(tx, SHOP.id)
+
+    def output(self, build: Build) -> str:
+        return (self.settings.paths.builds / f"{build.id}.log").read_text()
+
+
+@pytest.fixture
+async def shop(world: World, tmp_path: Path) -> Shop:
+    chosen = settings.read({"DEODAR_DATA": str(tmp_path / "data")})
+    for folder in (chosen.paths.builds, chosen.paths.caches, chosen.paths.slugs):
+        folder.mkdir(parents=True)
+    pipeline = Pipeline(
+        db=world.db,
+        engine=world.engine,
+        clock=world.clock,
+        settings=chosen,
+        web_url=lambda app: f"https://{app.name}.localhost:8443/",
+    )
+    compiler = Compiler(
+        db=world.db,
+        engine=world.engine,
+        logs=world.logs,
+        clock=world.clock,
+        pipeline=pipeline,
+        paths=chosen.paths,
+    )
+    made = Shop(world, chosen, compiler)
+
+    def on_start(engine: MemoryEngine, spec: Spec) -> None:
+        made.scripts.pop(0)(BuildDyno(engine, spec))
+
+    world.engine._on_start = on_start
+    return made
+
+
+async def test_a_build_makes_a_slug_and_a_release(shop: Shop) -> None:
+    build = await shop.build()
+
+    assert build.status is BuildStatus.SUCCEEDED
+    last = (await shop.releases())[-1]
+    assert (last.version, last.description, last.id) == (2, "Deploy abcdef01", build.release_id)
+    async with shop.world.db.read() as tx:
+        slug = await ledger.slug(tx, str(build.slug_id))
+        app = await apps.find(tx, SHOP.id)
+    assert slug is not None
+    assert app is not None
+    assert (slug.process_types, slug.buildpack_description) == (
+        {"worker": "python work.py"},
+        "Python",
+    )
+    assert app.detected_buildpack == "heroku/python"
+    assert slug.checksum in shop.world.machine.slugs
+
+
+async def test_the_output_is_herokus_from_the_first_step_to_the_last(shop: Shop) -> None:
+    build = await shop.build()
+
+    lines = shop.output(build).splitlines()
+    assert lines[:4] == [
+        "-----> Building on the deodar-12 stack",
+        "-----> Python app detected",
+        "-----> Discovering process types",
+        "       Procfile declares types     -> worker",
+    ]
+    assert lines[-6:] == [
+        "       Done: 0.0M",
+        "-----> Launching...",
+        "       Released v2",
+        "       https://shop.localhost:8443/ deployed to Deodar",
+        "",
+        "Verifying deploy... done.",
+    ]
+
+
+async def test_buildpacks_find_config_vars_as_files(shop: Shop) -> None:
+    found: dict[str, str] = {}
+
+    def look(dyno: BuildDyno) -> None:
+        env = dyno.folder("/tmp/deodar/env")
+        found.update({path.name: path.read_text() for path in env.iterdir()})
+        python(dyno)
+
+    async with shop.world.db.write() as tx:
+        await releases.set_config(tx, SHOP, {"SECRET": "a\nb"}, user="", now=shop.world.now)
+    await shop.build(script=look)
+
+    assert found == {"SECRET": "a\nb"}
+
+
+async def test_a_build_that_fails_changes_nothing_and_says_why(shop: Shop) -> None:
+    def fail(dyno: BuildDyno) -> None:
+        dyno.say(" !     No matching distribution found for nosuch==1")
+        dyno.leave("failure", "Push rejected, failed to compile Python app.")
+        dyno.end(1)
+
+    build = await shop.build(script=fail)
+
+    assert (build.status, build.message) == (
+        BuildStatus.FAILED,
+        "Push rejected, failed to compile Python app.",
+    )
+    assert [each.version for each in await shop.releases()] == [1]
+    assert " !     No matching distribution found for nosuch==1" in shop.output(build)
+    assert list(shop.settings.paths.slugs.iterdir()) == []
+
+
+async def test_a_malformed_procfile_fails_the_build_with_its_line(shop: Shop) -> None:
+    build = await shop.build({"Procfile": "web: serve\noops\n"})
+
+    assert build.status is BuildStatus.FAILED
+    assert " !     Procfile line 2 is not valid: 'oops'." in shop.output(build)
+
+
+async def test_what_slugignore_names_is_not_in_the_slug(shop: Shop) -> None:
+    seen: set[str] = set()
+
+    def look(dyno: BuildDyno) -> None:
+        seen.update(path.name for path in dyno.folder("/app").iterdir())
+        python(dyno)
+
+    await shop.build({**SOURCE, ".slugignore": "*.psd\n", "art.psd": "big"}, look)
+
+    assert seen == {"Procfile", "work.py", ".slugignore"}
+
+
+async def test_the_second_build_finds_the_cache_and_the_pinned_buildpack(shop: Shop) -> None:
+    def keep(dyno: BuildDyno) -> None:
+        (dyno.folder("/tmp/deodar/cache") / "kept").write_text("from the first build")
+        python(dyno)
+
+    told: list[tuple[str, ...]] = []
+
+    def look(dyno: BuildDyno) -> None:
+        kept = dyno.folder("/tmp/deodar/cache") / "kept"
+        told.append((kept.read_text(), dyno.spec.argv[-1]))
+        python(dyno)
+
+    await shop.build(script=keep)
+    await shop.build(script=look)
+
+    assert told == [("from the first build", "heroku/python")]
+
+
+async def test_builds_of_an_app_are_made_in_their_order(shop: Shop) -> None:
+    shop.scripts += [python, python]
+    await shop.push(commit="1" * 16)
+    await shop.push(commit="2" * 16)
+    await shop.compiler.reconcile(SHOP.id)
+
+    assert [each.description for each in await shop.releases()] == [
+        "Initial release",
+        "Deploy 11111111",
+        "Deploy 22222222",
+    ]
+
+
+async def test_a_build_over_its_time_is_stopped(shop: Shop) -> None:
+    def hang(dyno: BuildDyno) -> None:
+        asyncio.get_running_loop().call_soon(pass_time)
+
+    def pass_time() -> None:
+        shop.world.now += timedelta(minutes=15, seconds=1)
+
+    build = await shop.build(script=hang)
+
+    assert build.message == "The build took longer than 15 minutes and was stopped."
+    assert shop.world.machine.containers == {}
+
+
+async def test_builds_that_a_killed_control_plane_left_are_failed_cleanly(shop: Shop) -> None:
+    waiting = await shop.get(await shop.push())
+    begun = await shop.get(await shop.push())
+    async with shop.world.db.write() as tx:
+        await wishes.take_up(tx, begun, now=shop.world.now)
+    await shop.compiler.recover()
+
+    for build in (waiting, begun):
+        ended = await shop.get(build.id)
+        assert (ended.status, ended.message) == (BuildStatus.FAILED, INTERRUPTED)
+    assert [path.suffix for path in shop.settings.paths.builds.iterdir()] == [".log", ".log"]
+
+
+async def test_a_build_whose_release_was_made_before_the_kill_has_succeeded(shop: Shop) -> None:
+    build = await shop.build()
+    async with shop.world.db.write() as tx:
+        await builds.update_build(tx, replace(build, status=BuildStatus.PENDING))
+    await shop.compiler.recover()
+
+    assert (await shop.get(build.id)).status is BuildStatus.SUCCEEDED
+
+
+async def test_a_destroyed_app_leaves_nothing_on_disk(shop: Shop) -> None:
+    build = await shop.build()
+    (shop.settings.paths.repos / f"{SHOP.id}.git").mkdir(parents=True)
+    async with shop.world.db.write() as tx:
+        await apps.delete_app(tx, SHOP.id)
+    assert await shop.compiler.keys() == [SHOP.id]
+    await shop.compiler.reconcile(SHOP.id)
+
+    paths = shop.settings.paths
+    left = [*paths.repos.iterdir(), *paths.caches.iterdir(), *paths.slugs.iterdir()]
+    assert (left, shop.world.machine.slugs, build.status) == ([], {}, BuildStatus.SUCCEEDED)
+
+
+async def test_an_app_destroyed_during_its_build_gets_no_release(shop: Shop) -> None:
+    async def destroy() -> None:
+        async with shop.world.db.write() as tx:
+            await apps.delete_app(tx, SHOP.id)
+        shop.world.now += timedelta(seconds=2)
+
+    tasks = []
+    shop.scripts.append(lambda dyno: tasks.append(asyncio.create_task(destroy())))
+    build = await shop.push()
+    await shop.compiler.reconcile(SHOP.id)
+    await asyncio.gather(*tasks)
+
+    async with shop.world.db.read() as tx:
+        assert await ledger.of_app(tx, SHOP.id) == []
+    assert shop.world.machine.containers == {}
+    output = (shop.settings.paths.builds / f"{build}.log").read_text()
+    assert " !     The app was destroyed during the build." in output
