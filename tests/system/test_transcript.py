@@ -40,7 +40,7 @@ def test_create_names_the_app_and_adds_a_remote(platform: Platform, shop: Repo) 
 def test_a_new_app_answers_that_nothing_is_there_yet(platform: Platform, shop: Repo) -> None:
     answer = eventually(lambda: becomes(503, platform, "shop"))
 
-    assert "nothing here, yet" in answer.body
+    assert "Welcome to your new app!" in answer.body
 
 
 def test_push_builds_releases_and_launches(platform: Platform, shop: Repo) -> None:
@@ -52,7 +52,7 @@ def test_push_builds_releases_and_launches(platform: Platform, shop: Repo) -> No
         "Building source:",
         "-----> Python app detected",
         "-----> Discovering process types",
-        "       Procfile declares types -> web, worker",
+        "       Procfile declares types     -> web, worker",
         "-----> Compressing...",
         "-----> Launching...",
         "       Released v3",
@@ -68,7 +68,7 @@ def test_the_page_is_there_with_the_headers_of_the_router(platform: Platform, sh
     answer = platform.get(host("shop"))
 
     assert answer.status == 200
-    assert answer.body.startswith("Hello from Deodar\nweb.1 (v3)")
+    assert answer.body.startswith("Hello from Deodar\nweb.1 ")
     assert answer.headers["via"] == "1.1 heroku-router"
 
 

@@ -1,4 +1,4 @@
-"""A web process of the standard library: says which dyno of which release it is."""
+"""A web process of the standard library: says which dyno it is, and of which version."""
 
 import os
 import time
@@ -21,8 +21,7 @@ class Handler(BaseHTTPRequestHandler):
             address, port = self.connection.getsockname()
             body = f"{address} {port}"
         else:
-            words = (VERSION, os.environ.get("GREETING", "hello"), os.environ["DYNO"])
-            body = " ".join((*words, os.environ.get("HEROKU_RELEASE_VERSION", "?"))) + "\n"
+            body = f"{VERSION} {os.environ.get('GREETING', 'hello')} {os.environ['DYNO']}\n"
         data = body.encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
