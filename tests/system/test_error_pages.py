@@ -13,7 +13,7 @@ def test_an_unknown_host_is_no_such_app(platform: Platform) -> None:
     answer = platform.get("nobody-has-this-name.localhost")
 
     assert answer.status == 404
-    assert "no such app" in answer.body.lower()
+    assert "There’s nothing here, yet." in answer.body
 
 
 @pytest.fixture(scope="module")
