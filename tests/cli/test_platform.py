@@ -143,6 +143,21 @@ def test_down_without_a_platform_has_nothing_to_do(deodar: Run, data: Path) -> N
     assert (result.status, result.stderr) == (0, f"There is no platform at {data}.\n")
 
 
+def test_purge_keeps_its_hands_off_a_folder_that_holds_other_things(
+    deodar: Run, data: Path
+) -> None:
+    for name in ("deodar.db", "deodar.db-wal", "daemon.lock", "client.json", "logs", "thesis.tex"):
+        (data / name).touch()
+
+    result = deodar("down", "--purge")
+
+    assert (result.status, (data / "deodar.db").exists()) == (1, True)
+    assert result.stderr == (
+        f"Error: {data} holds what is not Deodar's: thesis.tex.\n"
+        "       Nothing was stopped or deleted. Move it away, or use deodar down without --purge.\n"
+    )
+
+
 @pytest.mark.parametrize("name", sorted(main.commands.commands))
 def test_every_command_shows_an_example(name: str) -> None:
     command = main.commands.commands[name]

@@ -1,10 +1,26 @@
-"""How much disk each kind of thing takes below a data directory."""
+"""What lies below a data directory: how much of each kind, and what is not the platform's."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from deodar.settings import Paths
+
+PREFIXES = ("daemon.", "client.", "config.key.")  #: what the daemon keeps for and of itself
+
+
+def strangers(paths: Paths) -> list[str]:
+    """Names in the data directory that the platform does not make: not to be deleted with it."""
+    ours = {
+        getattr(paths, name).name
+        for name, each in vars(Paths).items()
+        if isinstance(each, property)
+    }
+    return sorted(
+        entry.name
+        for entry in paths.data.iterdir()
+        if entry.name not in ours and not entry.name.startswith((*PREFIXES, paths.database.name))
+    )
 
 
 def usage(paths: Paths) -> Mapping[str, int]:

@@ -108,6 +108,12 @@ def down(purge: bool) -> None:
     if not files.data.exists():
         click.echo(f"There is no platform at {files.data}.", err=True)
         return
+    # Somebody may have given a folder that held other things before.
+    if purge and (strangers := disk.strangers(settings.paths)):
+        raise output.Failed(
+            f"{files.data} holds what is not Deodar's: {', '.join(strangers[:5])}.",
+            "Nothing was stopped or deleted. Move it away, or use deodar down without --purge.",
+        )
     with output.progress() as teller:
         teller.tell("Stopping the control plane")
         process.stop(files)
