@@ -19,11 +19,15 @@ class Cgroups:
     hybrid: Path | None  #: version 2's beside version 1: crun refuses to see it
 
     @property
+    def suffice(self) -> bool:
+        """Whether a dyno's memory and processes can be limited."""
+        return self.unified is not None or {"memory", "pids"} <= self.legacy.keys()
+
+    @property
     def swap_counts(self) -> bool:
         if self.unified is not None:
             return True  # memory.swap.max exists below the root whenever there is swap
-        memory = self.legacy.get("memory")
-        return memory is not None and (memory / "memory.memsw.limit_in_bytes").exists()
+        return (self.legacy["memory"] / "memory.memsw.limit_in_bytes").exists()
 
     def processes(self, path: str) -> list[int]:
         """Process ids in it; none if it is gone."""
@@ -58,6 +62,14 @@ class Cgroups:
         if "freezer" in self.legacy:
             self._write(self.legacy["freezer"] / path[1:] / "freezer.state", "THAWED")
 
+    def wake(self) -> None:
+        """Spare the next move into a cgroup its wait for an RCU grace period, some 10 ms when there was
+        no move for a while: by moving ourselves to where we are. It blocks for as long."""
+        controller = "" if self.unified is not None else "pids"
+        own = own_path(Path("/proc/self/cgroup").read_text(), controller)
+        if own is not None:
+            self._write(self._any(own) / "cgroup.procs", "0")
+
     def children(self, path: str) -> set[str]:
         """Names of the cgroups in it."""
         names: set[str] = set()
@@ -76,8 +88,7 @@ class Cgroups:
                 continue
 
     def _any(self, path: str) -> Path:
-        root = self.unified or self.legacy.get("pids") or next(iter(self.legacy.values()))
-        return root / path[1:]
+        return (self.unified or self.legacy["pids"]) / path[1:]
 
     def _roots(self) -> Iterable[Path]:
         return [self.unified] if self.unified is not None else dict.fromkeys(self.legacy.values())
@@ -105,6 +116,15 @@ def detect(mountinfo: str) -> Cgroups:
     if legacy:
         return Cgroups(unified=None, legacy=legacy, hybrid=unified)
     return Cgroups(unified=unified, legacy={}, hybrid=None)
+
+
+def own_path(text: str, controller: str) -> str | None:
+    """Where a process is in one hierarchy, by its /proc/…/cgroup; version 2's has no controller."""
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return path
+    return None
 
 
 def oom_kills(text: str) -> int:

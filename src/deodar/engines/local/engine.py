@@ -91,6 +91,11 @@ class LocalEngine:
             self._records.prepare()
             self._boot = records.boot_id()
             self._cgroups = cgroups.detect(mounts.of_the_machine())
+            if not self._cgroups.suffice:
+                raise errors.EngineFailed(
+                    "This machine cannot limit a dyno's memory and processes: mount cgroup2 at "
+                    "/sys/fs/cgroup, or version 1's memory and pids."
+                )
             hybrid = self._cgroups.hybrid
             await self._namespace.open(hide=[] if hybrid is None else [hybrid])
             await self._images.prepare()
@@ -242,6 +247,7 @@ class LocalEngine:
             terminal=spec.terminal,
             kept=spec.keep_output,
         )
+        waking = asyncio.create_task(asyncio.to_thread(self._cgroups.wake))
         try:
             place = oci.Place(
                 root=root.resolve(),
@@ -258,6 +264,8 @@ class LocalEngine:
             await self._erase(spec.id)
             await self._network.release(slot.number)
             raise
+        finally:
+            await waking
         container = self._containers[spec.id] = _Container(record)
         self._watch(container)
         self._watch_output(record)
@@ -386,22 +394,14 @@ class LocalEngine:
         container.ended.set()
 
     async def _kill(self, container: _Container) -> None:
-        """For certain: on version 1 a process may fork between the list and the signal."""
-        cgroup = self._cgroup(container.record.id)
-        if not self._is_here(container.record):
-            return
-        async with asyncio.timeout(KILL_TIMEOUT):
-            while True:
-                self._cgroups.kill(cgroup)
-                if not self._cgroups.processes(cgroup):
-                    break
-                await asyncio.sleep(0.002)
+        if self._is_here(container.record):
+            await self._empty(self._cgroup(container.record.id))
             await container.ended.wait()
 
     async def _erase(self, container_id: str) -> None:
         """All of a container but its network slot; of one half made, too. Nothing of it runs, unless
         it is half made."""
-        await self._kill_half_made(container_id)
+        await self._empty(self._cgroup(container_id))
         # one that was never made is no error
         await subprocess.run_unchecked(
             *self._namespace.inside(*commands.delete(container_id, self._runtime))
@@ -410,12 +410,18 @@ class LocalEngine:
         (self._short / "sockets" / container_id).unlink(missing_ok=True)
         await asyncio.to_thread(self._records.erase, container_id)
 
-    async def _kill_half_made(self, container_id: str) -> None:
-        cgroup = self._cgroup(container_id)
-        async with asyncio.timeout(KILL_TIMEOUT):
-            while self._cgroups.processes(cgroup):
-                self._cgroups.kill(cgroup)
-                await asyncio.sleep(0.002)
+    async def _empty(self, cgroup: str) -> None:
+        """Kill all in it, for certain: a process may fork between the list and the signal, and one
+        that does not answer at once is in the kernel."""
+        try:
+            async with asyncio.timeout(KILL_TIMEOUT):
+                while self._cgroups.processes(cgroup):
+                    self._cgroups.kill(cgroup)
+                    await asyncio.sleep(0.002)
+        except TimeoutError as error:
+            raise errors.EngineFailed(
+                f"A process of the dyno is still there {KILL_TIMEOUT:g} s after SIGKILL."
+            ) from error
 
     # finding again
 

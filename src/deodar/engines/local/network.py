@@ -24,6 +24,7 @@ from deodar.model import errors
 log = structlog.get_logger("deodar")
 
 AHEAD = 8  #: slots kept ready
+PAUSE = 0.2  #: seconds before more are made: the dyno that took the last one wants the processor
 LAST = 99_999  #: the highest number that a device's name of 15 characters has room for
 
 
@@ -153,6 +154,7 @@ class Network:
             self._filling = asyncio.create_task(self._fill_up(), name="network:fill")
 
     async def _fill_up(self) -> None:
+        await asyncio.sleep(PAUSE)
         while len(self._ready) < AHEAD:
             try:
                 slot = await self._make()
