@@ -60,6 +60,8 @@ async def test_lists_hold_what_herokus_schema_says(
         "/apps/example-app/addons",
         "/apps/example-app/addon-attachments",
         "/apps/example-app/sni-endpoints",
+        "/apps/example-app/log-drains",
+        "/apps/example-app/webhooks",
     ],
 )
 async def test_what_nobody_has_here_is_an_empty_list(world: Given, path: str) -> None:
@@ -129,3 +131,9 @@ async def test_the_registry_knows_the_shipped_buildpacks_and_asks_nobody_who_the
 
     assert (answer.status_code, answer.json()["blob_url"]) == (200, "urn:buildpack:heroku/python")
     assert found.json() == [answer.json()]
+
+
+async def test_the_registry_is_searched_by_a_word_of_the_description(world: Given) -> None:
+    answer = await world.get("/buildpacks?like[description]=nodejs")
+
+    assert [each["name"] for each in answer.json()] == ["nodejs"]

@@ -1,4 +1,5 @@
-"""What apps can have at Heroku and none has here yet: add-ons, pipelines, certificates of their own."""
+"""What apps can have at Heroku and none has here yet: add-ons, pipelines, drains, webhooks, certificates
+of their own."""
 
 from starlette.responses import Response
 
@@ -46,6 +47,8 @@ TABLE = (
     ("GET", "/apps/{app}/addon-attachments/{attachment}", no_attachment),
     ("POST", "/actions/addons/resolve", no_addon),
     ("POST", "/actions/addon-attachments/resolve", no_attachment),
+    ("GET", "/apps/{app}/log-drains", of_app),
+    ("GET", "/apps/{app}/webhooks", of_app),
     ("GET", "/apps/{app}/pipeline-couplings", no_coupling),
     ("GET", "/apps/{app}/sni-endpoints", of_app),
     ("GET", "/apps/{app}/sni-endpoints/{endpoint}", no_certificate),

@@ -26,15 +26,17 @@ def shipped() -> list[wire.RegisteredBuildpack]:
 
 
 async def index(known: list[wire.RegisteredBuildpack], request: Request) -> Response:
-    """Searched by namespace or name as `buildpacks:search` does."""
+    """Searched by namespace, name or a word of the description, as `buildpacks:search` does."""
     namespaces = request.query_params.getlist("in[namespace][]")
     names = request.query_params.getlist("in[name][]")
+    word = request.query_params.get("like[description]", "")
     return answer(
         [
             each
             for each in known
             if (not namespaces or each.namespace in namespaces)
             and (not names or each.name in names)
+            and word in each.description
         ]
     )
 
