@@ -6,6 +6,7 @@ or None.
 """
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -56,7 +57,12 @@ class Driver:
         if event is None:
             event = self._wanted[key] = asyncio.Event()
             event.set()
-            self._group.create_task(self._work(key, event), name=f"{self.name}:{key}")
+            # A context of its own: who rang is not who works, and must not be in its log lines.
+            self._group.create_task(
+                self._work(key, event),
+                name=f"{self.name}:{key}",
+                context=contextvars.Context(),
+            )
         else:
             event.set()
 
