@@ -6,18 +6,15 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import uvicorn
-from cryptography import x509
 from cryptography.fernet import Fernet
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 
+from deodar.adapters.ca import Authority
 from deodar.adapters.git import Repositories
 from deodar.api import git
 from deodar.api.outputs import Outputs
@@ -32,34 +29,6 @@ from deodar.store.db import Database, open_sqlite
 TOKEN = "ac0ffee0-0000-4000-8000-000000000000"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = Account(id="owner", email="ada@example.com", created_at=NOW)
-
-
-def certificate(folder: Path) -> Path:
-    """A key and its own certificate for localhost, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "localhost.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
 
 
 @dataclass
@@ -77,14 +46,14 @@ class Platform:
     data: Path
     work: Path  #: the pusher's working tree
     url: str
-    pem: Path
+    certificate: Path
 
     def environment(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.work.parent),
             "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_SSL_CAINFO": str(self.pem),
+            "GIT_SSL_CAINFO": str(self.certificate),
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_AUTHOR_NAME": "Ada",
             "GIT_AUTHOR_EMAIL": "ada@example.com",
@@ -143,12 +112,13 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(door: git.Door, pem: Path) -> AsyncIterator[int]:
+async def serving(door: git.Door, authority: Authority) -> AsyncIterator[int]:
+    certificate, key = authority.server_certificate(("localhost",))
     config = uvicorn.Config(
         Starlette(routes=git.routes(door)),
         port=0,
-        ssl_certfile=pem,
-        ssl_keyfile=pem,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         log_config=None,
         timeout_graceful_shutdown=1,
     )
@@ -195,12 +165,13 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
     )
     work = tmp_path / "work"
     work.mkdir()
-    pem = certificate(tmp_path)
+    authority = Authority(tmp_path / "ca")
+    authority.ensure()
     async with asyncio.TaskGroup() as group:
         hooks = group.create_task(pushes.serve())
-        async with serving(git.Door(db, repositories, pushes), pem) as port:
+        async with serving(git.Door(db, repositories, pushes), authority) as port:
             url = f"https://heroku:{TOKEN}@localhost:{port}/quiet-meadow.git"
-            made = Platform(db, repositories, data, work, url, pem)
+            made = Platform(db, repositories, data, work, url, authority.certificate)
             await made.git("init", "--quiet", "--initial-branch=main")
             await made.git("remote", "add", "heroku", url)
             yield made
