@@ -30,6 +30,25 @@ async def set_routed(tx: Tx, dyno_id: str, routed: bool) -> None:
     await tx.execute(update(table).where(table.c.id == dyno_id).values(routed=routed))
 
 
+async def admit(tx: Tx, dyno_id: str) -> bool:
+    """The router is about to send requests to this dyno; False if it may not, being up no more.
+
+    One transaction with the check: the manifold, which stops dynos, sees either this or nothing.
+    """
+    result = await tx.execute(
+        update(table)
+        .where(table.c.id == dyno_id)
+        .where(table.c.state == State.UP.value)
+        .values(routed=True)
+    )
+    return result.rowcount == 1
+
+
+async def is_routed(tx: Tx, dyno_id: str) -> bool:
+    row = await tx.first(select(table.c.routed).where(table.c.id == dyno_id))
+    return row is not None and bool(row["routed"])
+
+
 async def condemn(tx: Tx, dyno_id: str, why: str) -> None:
     """Wish that the dyno be replaced, or if it is a one-off, that it end."""
     await tx.execute(update(table).where(table.c.id == dyno_id).values(condemned=why))

@@ -180,7 +180,7 @@ class Manifold:
                     case Stop(dyno, why):
                         group.create_task(self._stop(dyno, why))
                     case Terminate(dyno):
-                        group.create_task(self._terminate(dyno, since=dyno))
+                        group.create_task(self._terminate(dyno))
                     case Kill(dyno, error):
                         group.create_task(self._kill(dyno, error))
                     case Forget(dyno):
@@ -247,17 +247,20 @@ class Manifold:
 
     async def _stop(self, dyno: Dyno, why: str) -> None:
         stopping = dyno.on(Event.STOP, self._clock())
-        if dyno.routed:
-            await self._save(dyno, stopping)
-        else:
-            # Nothing to wait for: the next look would only find that out.
-            await self._terminate(stopping, since=dyno)
+        async with self._db.write() as tx:
+            await dynos.update_dyno(tx, stopping)
+            # From here on the router admits it no more, but it may have done so a moment ago.
+            routed = await dynos.is_routed(tx, dyno.id)
+            tx.ring(dyno.app_id)
         log.info("dyno.stopping", app=dyno.app_id, dyno=dyno.name, id=dyno.id, why=why)
+        if not routed:
+            # Nothing to wait for: the next look would only find that out.
+            await self._terminate(stopping)
 
-    async def _terminate(self, dyno: Dyno, *, since: Dyno) -> None:
+    async def _terminate(self, dyno: Dyno) -> None:
         self._tell(dyno, "Stopping all processes with SIGTERM")
         await self._engine.signal(dyno.id, signal.SIGTERM)
-        await self._save(since, replace(dyno, signalled_at=self._clock()))
+        await self._save(dyno, replace(dyno, signalled_at=self._clock()))
 
     async def _kill(self, dyno: Dyno, error: str) -> None:
         self._tell(dyno, error, "Stopping process with SIGKILL")
