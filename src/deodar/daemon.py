@@ -46,6 +46,7 @@ from deodar.loops.logplane.intake import Intake
 from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.loop import Manifold
 from deodar.loops.manifold.plan import Limits
+from deodar.loops.routing.loop import Routing
 from deodar.model import errors
 from deodar.model.app import DEFAULT_STACK
 from deodar.settings import Settings
@@ -217,6 +218,16 @@ class Platform:
                 web_url=lambda app: self.context.places.web_url(app),
             ),
         )
+        routing = Routing(
+            db=self.db,
+            haproxy=self.haproxy,
+            authority=self.authority,
+            logs=self.logs,
+            clock=self.clock,
+            ring=self.bell.ring,
+            domain=settings.domain,
+            drain=timedelta(seconds=settings.drain_timeout),
+        )
         repositories = Repositories(paths.repos, hooks=paths.run / "hooks")
         repositories.prepare()
         outputs = Outputs(self.db, paths.builds)
@@ -236,14 +247,17 @@ class Platform:
             ],
         )
         await compiler.recover()
+        await routing.start()
         tls = self.tls_files()
         intake = Intake(self.db, self.engine, self.logs)
         async with asyncio.TaskGroup() as group:
             self._drive(group, "manifold", manifold.reconcile, manifold.keys)
             self._drive(group, "compiler", compiler.reconcile, compiler.keys)
+            self._drive(group, "routing", routing.reconcile, routing.keys)
             reading = self._drive(group, "intake", intake.reconcile, intake.keys)
             group.create_task(intake.watch(reading.ring), name="output")
             group.create_task(manifold.run(), name="watches")
+            group.create_task(routing.run(), name="router")
             group.create_task(pushes.serve(), name="pushes")
             group.create_task(
                 switchboard.serve(settings.listen, settings.ports.rendezvous, tls_context(*tls)),
