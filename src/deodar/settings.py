@@ -54,6 +54,10 @@ class Paths:
         return self.data / "builds"  #: `<build id>/` while it is built, `<build id>.log` after
 
     @property
+    def sources(self) -> Path:
+        return self.data / "sources"  #: uploads that no build has asked for yet
+
+    @property
     def caches(self) -> Path:
         return self.data / "caches"  #: buildpack caches, `<app id>/`
 

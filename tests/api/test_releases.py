@@ -182,33 +182,3 @@ async def test_a_made_up_archive_url_is_not_found(world: Given) -> None:
     answer = await world.get("/slugs/bm90aGluZw.c2VhbA")
 
     assert answer.status_code == 404
-
-
-async def test_builds_are_listed_and_shown(world: Given, conforms: Given) -> None:
-    app = await world.create()
-    build = await world.wish_build()
-
-    [listed] = (await world.get("/apps/example-app/builds")).json()
-    shown = (await world.get(f"/apps/example-app/builds/{build.id}")).json()
-
-    conforms("build", shown)
-    assert shown == listed
-    token = shown["output_stream_url"].removeprefix("http://localhost:5080/builds/").partition("/")
-    signer = world.context.signers.build_output
-    assert signer.open(token[0], now=world.context.clock()) == f"{app['id']}/{build.id}"
-    assert (shown["status"], shown["source_blob"]["version"], shown["release"]) == (
-        "pending",
-        "1a2b3c4d5e6f",
-        None,
-    )
-
-
-async def test_an_unknown_build_is_not_found(world: Given) -> None:
-    await world.create()
-
-    answer = await world.get("/apps/example-app/builds/none")
-
-    assert (answer.status_code, answer.json()) == (
-        404,
-        {"id": "not_found", "message": "Couldn't find that build.", "resource": "build"},
-    )

@@ -31,6 +31,7 @@ from deodar.api.resources import (
     platform,
     releases,
     slugs,
+    sources,
 )
 from deodar.model import errors
 
@@ -56,6 +57,7 @@ TABLES = (
     platform.TABLE,
     releases.TABLE,
     slugs.TABLE,
+    sources.TABLE,
 )
 
 
@@ -64,6 +66,7 @@ def create_app(context: Context, *, extra_routes: Sequence[BaseRoute] = ()) -> S
     routes: list[BaseRoute] = [
         *extra_routes,
         *slugs.open_routes(context),
+        *sources.open_routes(context),
         *buildpacks.open_routes(),
     ]
     for table in TABLES:

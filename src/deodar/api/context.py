@@ -14,6 +14,7 @@ from deodar.wire.places import Places
 ATTACH = timedelta(minutes=10)  #: how long a one-off waits to be attached to
 LOG_SESSION = timedelta(minutes=5)  #: to be opened within; it may last longer (devcenter: logging)
 DOWNLOAD = timedelta(hours=24)  #: of a build's output or a slug
+UPLOAD = timedelta(hours=1)  #: of a source, and until a build asks for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Signers:
     logs: Signer  #: signs what a log session shows
     build_output: Signer  #: signs `<app id>/<build id>`
     slug: Signer  #: signs a slug's checksum
+    source: Signer  #: signs an upload's id
 
     @classmethod
     def of(cls, key: bytes) -> "Signers":
@@ -32,6 +34,7 @@ class Signers:
             logs=Signer(key, "logs"),
             build_output=Signer(key, "build-output"),
             slug=Signer(key, "slug"),
+            source=Signer(key, "source"),
         )
 
 

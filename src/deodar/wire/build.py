@@ -14,6 +14,27 @@ class SourceBlob(Shape):
     version_description: str | None = None
 
 
+class SourceUrls(Shape):
+    get_url: str
+    put_url: str
+
+
+class Source(Shape):
+    """Where a source is uploaded to, and what a build then calls it by."""
+
+    source_blob: SourceUrls
+
+
+class BuildpackRef(Shape):
+    url: str | None = None
+    name: str | None = None
+
+
+class BuildCreate(Shape):
+    source_blob: SourceBlob
+    buildpacks: list[BuildpackRef] | None = None
+
+
 class Build(Shape):
     id: str
     app: Id

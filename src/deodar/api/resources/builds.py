@@ -1,14 +1,22 @@
-"""/apps/X/builds: lists and shows builds. Their output is streamed by the logs' door."""
+"""/apps/X/builds: asks for builds of uploaded sources, lists and shows them. Their output is streamed by
+the logs' door."""
+
+import shutil
+from pathlib import Path
 
 from starlette.responses import Response
 
+from deodar.actions import builds as wishes
 from deodar.api.call import Call, answer
 from deodar.api.context import DOWNLOAD
+from deodar.api.resources import sources
 from deodar.model import errors
 from deodar.model.app import App
 from deodar.model.build import Build
 from deodar.store import builds
 from deodar.wire import build as wire
+
+VERSION_LIMIT = 64  #: characters; a commit's hash has 40
 
 
 async def index(call: Call) -> Response:
@@ -16,6 +24,49 @@ async def index(call: Call) -> Response:
         app = await call.app(tx)
         found = await builds.of_app(tx, app.id)
     return call.page([_present(call, each, app) for each in found], "created_at", "id")
+
+
+async def create(call: Call) -> Response:
+    wish = await call.body(wire.BuildCreate)
+    source = wish.source_blob
+    async with call.read() as tx:
+        await call.app(tx)
+    build_id = wishes.new_id()
+    folder = call.context.settings.paths.builds / build_id
+    try:
+        await _lay_source(call, source, folder / "source.tar")
+        async with call.write() as tx:
+            app = await call.app(tx)
+            build = await wishes.create(
+                tx,
+                app,
+                build_id=build_id,
+                commit=source.version,
+                commit_description=source.version_description,
+                user=call.account.email,
+                now=call.now,
+                buildpacks=[each.url or each.name or "" for each in wish.buildpacks or ()],
+            )
+    except BaseException:
+        # No build came of it: its source would lie there for ever.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return answer(_present(call, build, app), status=201)
+
+
+async def _lay_source(call: Call, source: wire.SourceBlob, target: Path) -> None:
+    identity = sources.upload_id(call.context, source.url)
+    if identity is None:
+        raise errors.InvalidParams(
+            "Invalid source_blob.url: only what was uploaded here is built. Ask `POST /sources` for a "
+            "URL, PUT the archive there, and name its get_url."
+        )
+    if len(source.version or "") > VERSION_LIMIT:
+        raise errors.InvalidParams(f"Invalid source_blob.version: over {VERSION_LIMIT} characters.")
+    uploads = sources.uploads_of(call.context)
+    if source.checksum is not None:
+        await uploads.check(identity, source.checksum)
+    await uploads.hand_over(identity, target)
 
 
 async def info(call: Call) -> Response:
@@ -41,5 +92,6 @@ def _present(call: Call, build: Build, app: App) -> wire.Build:
 
 TABLE = (
     ("GET", "/apps/{app}/builds", index),
+    ("POST", "/apps/{app}/builds", create),
     ("GET", "/apps/{app}/builds/{build}", info),
 )
