@@ -86,6 +86,15 @@ def test_a_lost_authority_takes_its_leaves_with_it(authority: ca.Authority) -> N
     verify(again, again.leaf("one.localhost").path, x509.DNSName("one.localhost"))
 
 
+def test_certificates_of_hosts_that_are_no_more_go(authority: ca.Authority) -> None:
+    kept, gone = authority.leaf("*.example.com").path, authority.leaf("gone.localhost").path
+
+    authority.keep({"*.example.com"})
+
+    assert (kept.exists(), gone.exists()) == (True, False)
+    assert authority.leaf("gone.localhost").path.exists()
+
+
 def test_keys_are_for_the_owner_only(authority: ca.Authority) -> None:
     authority.leaf("one.localhost")
 

@@ -15,8 +15,7 @@ import pytest
 
 from deodar.adapters import ca
 from deodar.adapters.haproxy import Haproxy, process
-from deodar.adapters.haproxy.config import Server, Table
-from deodar.adapters.haproxy.runtime import Mode, Seen, Slot
+from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, Table
 from deodar.model import errors
 from deodar.settings import Paths, Ports, Settings
 
@@ -407,17 +406,6 @@ async def test_a_certificate_that_is_added_is_served_at_once_with_http2(
     stdout, _ = await curl.communicate()
 
     assert stdout == b"web.1-aaaaaaaa 0 2 200"
-
-
-async def test_a_removed_certificate_is_forgotten(
-    haproxy: Haproxy, authority: ca.Authority
-) -> None:
-    leaf = authority.leaf("one.localhost")
-    await haproxy.runtime.set_certificate(leaf.path, leaf.path.read_text())
-    for _ in range(2):
-        await haproxy.runtime.remove_certificate(leaf.path)
-
-    assert not await haproxy.runtime.has_certificate(leaf.path)
 
 
 def test_versions_are_read() -> None:

@@ -6,7 +6,7 @@ would spare most leaves, but OpenSSL refuses one that stands directly below a to
 
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -70,10 +70,13 @@ class Authority:
         """Where the certificate for this host lies, or would."""
         return self._hosts / f"{host.replace('*', '_')}.pem"
 
-    def forget(self, host: str) -> None:
-        """Nobody asks for this host any more."""
-        self._leaves.pop(host, None)
-        self.path_of(host).unlink(missing_ok=True)
+    def keep(self, hosts: Collection[str]) -> None:
+        """Deletes the certificates of all hosts but these."""
+        kept = {self.path_of(host) for host in hosts}
+        for path in self._hosts.glob("*.pem"):
+            if path not in kept:
+                path.unlink()
+        self._leaves = {host: leaf for host, leaf in self._leaves.items() if leaf.path in kept}
 
     def server_certificate(self, names: Sequence[str]) -> tuple[Path, Path]:
         """Files of certificate and key for a server of ours known by these names or IP addresses.

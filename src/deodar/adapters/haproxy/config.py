@@ -5,11 +5,11 @@ new dyno or a new certificate is a change at run time and never a reload. `hosts
 host to a slot, `state.map` from a slot to the H code that answers instead of a dyno.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from deodar.adapters.haproxy.table import Server, Table, slot_name
 from deodar.model import errors
 
 SLOTS = 1000  #: backends made ahead at once; an idle one costs 8 KB and no CPU
@@ -124,37 +124,10 @@ class Listen:
     maxconn: int = 9000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """One dyno as HAProxy knows it."""
-
-    name: str
-    address: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """All that a fresh HAProxy must know to route as the last one did."""
-
-    hosts: Mapping[str, int] = field(default_factory=dict)  #: host → slot
-    states: Mapping[int, str] = field(default_factory=dict)  #: slot → H code
-    servers: Mapping[int, tuple[Server, ...]] = field(default_factory=dict)  #: slot → dynos
-    certificates: tuple[str, ...] = ()  #: PEM files; the first answers for unknown names
-
-
 def maxconn(file_limit: int) -> int:
     """How many connections fit: each takes two files, and HAProxy refuses to start beyond that."""
     reserve = max(200, file_limit // 10)  # listeners, sockets of ours, health, idle pools
     return min((file_limit - reserve) // 2, MAXCONN_LIMIT)
-
-
-def slot_name(slot: int) -> str:
-    return f"app_{slot:04d}"
-
-
-def slot_number(name: str) -> int:
-    return int(name.removeprefix("app_"))
 
 
 def slots_needed(highest: int) -> int:

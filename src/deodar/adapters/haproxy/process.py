@@ -16,7 +16,8 @@ from pathlib import Path
 import structlog
 
 from deodar.adapters.haproxy import config, ports, runtime
-from deodar.adapters.haproxy.config import Layout, Listen, Table
+from deodar.adapters.haproxy.config import Layout, Listen
+from deodar.adapters.haproxy.table import Table
 from deodar.kit import subprocess
 from deodar.model import errors
 from deodar.settings import Settings
@@ -88,13 +89,16 @@ class Haproxy:
         )
         self._binary = settings.haproxy or embedded()
 
-    async def start(self, table: Table) -> None:
-        """Adopts the HAProxy that runs, or starts one which routes by `table` at once."""
+    async def start(self, table: Table) -> bool:
+        """Adopts the HAProxy that runs, or starts one. Answers whether it routes by `table` now.
+
+        If not, it goes on with what it had learned before our process ended.
+        """
         self.layout.check()
         if self.alive():
-            await self._adopt(table)
-        else:
-            await self._launch(table)
+            return await self._adopt(table)
+        await self._launch(table)
+        return True
 
     def alive(self) -> bool:
         return self._master() is not None
@@ -128,13 +132,15 @@ class Haproxy:
             self._kill_all()
         self.layout.pid.unlink(missing_ok=True)
 
-    async def _adopt(self, table: Table) -> None:
+    async def _adopt(self, table: Table) -> bool:
         self.slots = self.layout.slots.read_text().count("\nbackend ")
         await self._answers()
         log.info("haproxy.adopted", pid=self._master(), slots=self.slots)
         outgrown = max(table.hosts.values(), default=0) >= self.slots
         if outgrown or self._changed():
             await self.reload(table)
+            return True
+        return False
 
     async def _launch(self, table: Table) -> None:
         await self._check_version()

@@ -6,19 +6,10 @@ has one question; one at a time, so that the mirror of the maps is what the maps
 
 import asyncio
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
-from deodar.adapters.haproxy.config import (
-    SERVER_OPTIONS,
-    Layout,
-    Server,
-    server_address,
-    slot_name,
-    slot_number,
-)
+from deodar.adapters.haproxy.config import SERVER_OPTIONS, Layout, server_address
+from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, slot_name, slot_number
 from deodar.model import errors
 
 TIMEOUT = 10.0  #: seconds; a busy HAProxy answers in milliseconds
@@ -26,30 +17,6 @@ TIMEOUT = 10.0  #: seconds; a busy HAProxy answers in milliseconds
 #: bits of `srv_admin_state` in `show servers state`
 MAINT = 0x01 | 0x02 | 0x04 | 0x20
 DRAIN = 0x08 | 0x10
-
-
-class Mode(StrEnum):
-    READY = "ready"
-    DRAIN = "drain"  #: finishes what it has, is given nothing new
-    MAINT = "maint"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One server as HAProxy has it."""
-
-    server: Server
-    mode: Mode
-    sessions: int  #: requests and tunnels running on it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """What HAProxy holds for one app."""
-
-    hosts: frozenset[str] = frozenset()
-    code: str | None = None  #: answers instead of a dyno
-    servers: Mapping[str, Seen] = field(default_factory=dict)  #: by name
 
 
 # ----- commands -----------------------------------------------------------------------------------
@@ -256,20 +223,6 @@ class Runtime:
             if path not in known:
                 await self._ends(list_certificate(self._layout, path), "Success!")
             known.add(path)
-
-    async def remove_certificate(self, path: Path) -> None:
-        async with self._one_at_a_time:
-            known = await self._known_certificates()
-            if path in known:
-                known.discard(path)
-                await self._begins(
-                    f"del ssl crt-list {self._layout.certificates} {path}", "Entry '"
-                )
-                await self._begins(f"del ssl cert {path}", "Certificate '")
-
-    async def has_certificate(self, path: Path) -> bool:
-        async with self._one_at_a_time:
-            return path in await self._known_certificates()
 
     # ----- below: called with the lock held -------------------------------------------------------
 

@@ -1,0 +1,256 @@
+"""Makes HAProxy route as the store says, and tells the store what is routed; decides nothing itself.
+
+HAProxy holds a cache of the store: a start, a restart after it died and a reload are handed the whole
+table, every other change is a step of `plan` for one app.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from deodar.adapters.ca import Authority
+from deodar.adapters.haproxy import Haproxy
+from deodar.adapters.haproxy.table import Mode, Slot, Table
+from deodar.kit.clock import Clock
+from deodar.loops.routing import plan
+from deodar.loops.routing.plan import (
+    Add,
+    AddHost,
+    Cut,
+    Drain,
+    Free,
+    Remove,
+    RemoveHost,
+    Show,
+    Step,
+    Wanted,
+)
+from deodar.loops.routing.requests import Requests
+from deodar.loops.routing.waker import Waker
+from deodar.model import errors
+from deodar.model.app import App
+from deodar.model.dyno import Dyno
+from deodar.store import apps, domains, dynos, formations, releases
+from deodar.store.db import Database, Tx
+from deodar.store.logs import Logs
+
+log = structlog.get_logger("deodar")
+
+RESTART_PAUSE = 1.0  #: seconds between two tries to start a HAProxy that will not
+
+
+class Routing:
+    """Routes requests to dynos; `reconcile` is driven by kit.loop with an app's id as the key.
+
+    `start` comes first; `run` then serves HAProxy's questions and keeps it alive.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        haproxy: Haproxy,
+        authority: Authority,
+        logs: Logs,
+        clock: Clock,
+        ring: Callable[[str], None],
+        domain: str,
+        drain: timedelta,
+    ) -> None:
+        self._db = db
+        self._haproxy = haproxy
+        self._runtime = haproxy.runtime
+        self._authority = authority
+        self._clock = clock
+        self._ring = ring
+        self._domain = domain
+        self._drain = drain
+        self._waker = Waker(haproxy.layout.wake, self._wake)
+        self._requests = Requests(haproxy.layout.requests, logs, self.app_of)
+        self._apps: dict[int, str] = {}  #: slot → app
+        self._served: dict[
+            str, datetime
+        ] = {}  #: host → when the certificate that is served expires
+        self._reloading = asyncio.Lock()
+
+    async def start(self) -> None:
+        """HAProxy runs and routes. Raises RouterFailed when it cannot, saying what to do."""
+        table = await self._table()
+        self._authority.keep({self._domain, *table.hosts})
+        if not await self._haproxy.start(table):
+            self._served.clear()
+        for slot in await self._runtime.used_slots() - self._apps.keys():
+            await self._do(slot, plan.clear(await self._runtime.slot(slot)))
+
+    async def run(self) -> None:
+        """Answers HAProxy, and starts it anew when it ends; until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._waker.serve(), name="waker")
+            group.create_task(self._requests.serve(), name="requests")
+            group.create_task(self._watch(), name="haproxy")
+
+    def app_of(self, slot: int) -> str | None:
+        return self._apps.get(slot)
+
+    async def keys(self) -> list[str]:
+        """Every app there is, and every one that HAProxy may still hold something of."""
+        async with self._db.read() as tx:
+            return list({*await apps.ids(tx), *self._apps.values()})
+
+    async def reconcile(self, app_id: str) -> float | None:
+        async with self._db.read() as tx:
+            app = await apps.find(tx, app_id)
+            wanted = None if app is None else await self._wanted(tx, app)
+        if wanted is None:
+            return await self._forget(app_id)
+        slot = wanted.app.slot
+        self._apps[slot] = app_id
+        if slot >= self._haproxy.slots:
+            await self._reload(slot)
+        await self._certify(wanted.hosts)
+        now = self._clock()
+        seen = await self._runtime.slot(slot)
+        steps = plan.plan(wanted, seen, now, drain=self._drain)
+        unfinished = await self._act(wanted, steps)
+        if steps:
+            seen = await self._runtime.slot(slot)
+        self._answer(wanted, seen)
+        rest = plan.next_look(wanted.dynos, seen.servers, now)
+        return min(rest or plan.RETRY, plan.RETRY) if unfinished else rest
+
+    async def _wanted(self, tx: Tx, app: App) -> Wanted:
+        named = [domain.hostname for domain in await domains.of_app(tx, app.id)]
+        types = {each.type: each for each in await formations.of_app(tx, app.id)}
+        return Wanted(
+            app=app,
+            hosts=plan.hosts(app, named, domain=self._domain),
+            release=await releases.current(tx, app.id),
+            web=types.get("web"),
+            dynos=tuple(dyno for dyno in await dynos.of_app(tx, app.id) if dyno.is_web),
+        )
+
+    async def _forget(self, app_id: str) -> float | None:
+        """The app is no more, and neither is what HAProxy holds for it."""
+        for slot in [slot for slot, owner in self._apps.items() if owner == app_id]:
+            if await self._do(slot, plan.clear(await self._runtime.slot(slot))):
+                return plan.RETRY
+            # Its slot may be another app's by now, who then looks after it.
+            if self._apps.get(slot) == app_id:
+                await self._runtime.set_code(slot, None)
+                del self._apps[slot]
+        return None
+
+    # One step each.
+
+    async def _act(self, wanted: Wanted, steps: Sequence[Step]) -> bool:
+        """Takes all steps; answers whether one of them must be tried again."""
+        slot = wanted.app.slot
+        admitted = [step for step in steps if isinstance(step, Add)]
+        for step in admitted:
+            await self._runtime.add(slot, step.server)
+            log.info("dyno.routed", app=wanted.app.name, dyno=step.dyno.name, id=step.dyno.id)
+        if admitted:
+            if plan.code(wanted, self._clock()) is None:
+                self._waker.tell(slot, "ok")
+            await self._mark([step.dyno for step in admitted], routed=True)
+        return await self._do(slot, [step for step in steps if not isinstance(step, Add)])
+
+    async def _do(self, slot: int, steps: Sequence[Step]) -> bool:
+        """Every step that lets nobody in; answers whether one of them must be tried again."""
+        unfinished = False
+        freed: list[Dyno] = []
+        for step in steps:
+            match step:
+                case AddHost(host):
+                    await self._runtime.set_host(host, slot)
+                case RemoveHost(host):
+                    await self._runtime.remove_host(host, slot)
+                case Show(code):
+                    await self._runtime.set_code(slot, code)
+                case Free(dyno):
+                    freed.append(dyno)
+                case Drain(name):
+                    await self._runtime.drain(slot, name)
+                case Cut(name, dyno):
+                    log.warning("dyno.cut", dyno=dyno.name, id=dyno.id)
+                    await self._runtime.cut(slot, name)
+                    unfinished |= not await self._runtime.remove(slot, name)
+                    freed.append(dyno)
+                case Remove(name, owner):
+                    unfinished |= not await self._runtime.remove(slot, name)
+                    if owner is not None:
+                        freed.append(owner)
+        # Even where HAProxy keeps an idle connection for a while, nothing runs there any more.
+        await self._mark([dyno for dyno in freed if dyno.routed], routed=False)
+        return unfinished
+
+    async def _mark(self, marked: Sequence[Dyno], *, routed: bool) -> None:
+        if not marked:
+            return
+        async with self._db.write() as tx:
+            for dyno in marked:
+                await dynos.set_routed(tx, dyno.id, routed)
+                tx.ring(dyno.app_id)
+
+    def _answer(self, wanted: Wanted, seen: Slot) -> None:
+        """Tells those who wait, if there is something to tell by now."""
+        if seen.code is not None:
+            self._waker.tell(wanted.app.slot, seen.code)
+        elif any(server.mode is Mode.READY for server in seen.servers.values()):
+            self._waker.tell(wanted.app.slot, "ok")
+
+    def _wake(self, slot: int) -> None:
+        """Somebody waits for a dyno of this slot's app."""
+        app_id = self._apps.get(slot)
+        if app_id is not None:
+            self._ring(app_id)
+
+    # Certificates.
+
+    async def _certify(self, hosts: Iterable[str]) -> None:
+        for host in sorted(hosts):
+            leaf = self._authority.leaf(host)
+            if self._served.get(host) != leaf.expires:
+                await self._runtime.set_certificate(leaf.path, leaf.path.read_text())
+                self._served[host] = leaf.expires
+
+    # HAProxy as a whole.
+
+    async def _watch(self) -> None:
+        while True:
+            await self._haproxy.gone()
+            log.warning("haproxy.gone")
+            try:
+                await self._haproxy.start(await self._table())
+            except errors.Unavailable as error:
+                log.error("Cannot start HAProxy", error=error.message)
+                await asyncio.sleep(RESTART_PAUSE)
+                continue
+            for app_id in list(self._apps.values()):
+                self._ring(app_id)
+
+    async def _reload(self, slot: int) -> None:
+        """Makes more slots, so that this one is among them."""
+        async with self._reloading:
+            if slot >= self._haproxy.slots:
+                await self._haproxy.reload(await self._table())
+
+    async def _table(self) -> Table:
+        """All that a fresh HAProxy must know, from the store."""
+        async with self._db.read() as tx:
+            every = [await self._wanted(tx, app) for app in await apps.every(tx)]
+        now = self._clock()
+        self._apps = {wanted.app.slot: wanted.app.id for wanted in every} | {
+            slot: app_id
+            for slot, app_id in self._apps.items()
+            if slot not in {wanted.app.slot for wanted in every}
+        }
+        table = plan.table(every, now)
+        leaves = {host: self._authority.leaf(host) for host in (self._domain, *table.hosts)}
+        self._served = {host: leaf.expires for host, leaf in leaves.items()}
+        paths = tuple(str(leaf.path) for leaf in leaves.values())
+        return Table(
+            hosts=table.hosts, states=table.states, servers=table.servers, certificates=paths
+        )
