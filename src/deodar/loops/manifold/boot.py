@@ -6,7 +6,7 @@ from deodar.engines.base import Spec
 from deodar.model.app import App, ConfigVars
 from deodar.model.dyno import GONE, Dyno, Kind, State
 from deodar.model.formation import size_of
-from deodar.model.release import Slug
+from deodar.model.release import Release, Slug, describe_deploy
 
 #: what PORT tells a web dyno; each has a network of its own, so all may have the same
 PORT = 5000
@@ -21,7 +21,7 @@ SHELL = (
 )
 
 
-def spec(app: App, dyno: Dyno, config: ConfigVars, slug: Slug | None) -> Spec:
+def spec(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> Spec:
     """All that the engine needs to run `dyno` with the config vars of its release."""
     return Spec(
         id=dyno.id,
@@ -29,7 +29,7 @@ def spec(app: App, dyno: Dyno, config: ConfigVars, slug: Slug | None) -> Spec:
         name=dyno.name,
         uid=app.uid,
         argv=("bash", "--norc", "--noprofile", "-c", SHELL, "bash", dyno.command),
-        env=environment(dyno, config),
+        env=environment(app, dyno, release, slug),
         stack=slug.stack if slug else app.stack,
         slug=slug.checksum if slug else None,
         size=size_of(dyno.size),
@@ -40,13 +40,31 @@ def spec(app: App, dyno: Dyno, config: ConfigVars, slug: Slug | None) -> Spec:
     )
 
 
-def environment(dyno: Dyno, config: ConfigVars) -> ConfigVars:
+def environment(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> ConfigVars:
     """Config vars over a plain environment, and over both what only the platform can say."""
-    env = ConfigVars({"PATH": PATH, "LANG": "C.UTF-8", **config, **dyno.env})
+    env = ConfigVars({"PATH": PATH, "LANG": "C.UTF-8", **metadata(app, dyno, release, slug)})
+    env |= release.config
+    env |= dyno.env
     env |= {"HOME": "/app", "DYNO": dyno.name}
     if dyno.port is not None:
         env["PORT"] = str(dyno.port)
     return env
+
+
+def metadata(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> dict[str, str]:
+    """What a dyno may know of itself (devcenter: dyno-metadata). Heroku asks for a switch to be turned
+    on first; here every dyno has it."""
+    known = {
+        "HEROKU_APP_ID": app.id,
+        "HEROKU_APP_NAME": app.name,
+        "HEROKU_DYNO_ID": dyno.id,
+        "HEROKU_RELEASE_CREATED_AT": release.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "HEROKU_RELEASE_VERSION": release.name,
+    }
+    if slug is not None:
+        known["HEROKU_SLUG_COMMIT"] = slug.commit or ""
+        known["HEROKU_SLUG_DESCRIPTION"] = describe_deploy(slug.commit)
+    return known
 
 
 def changes(before: Dyno, after: Dyno) -> Iterator[str]:

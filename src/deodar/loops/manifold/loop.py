@@ -30,7 +30,7 @@ from deodar.loops.manifold.plan import (
 )
 from deodar.loops.manifold.supervise import Supervisor
 from deodar.model import errors
-from deodar.model.app import App, ConfigVars
+from deodar.model.app import App
 from deodar.model.dyno import GONE, Dyno, Event, Kind, State
 from deodar.model.formation import ProcessType
 from deodar.model.log import LogLine
@@ -227,9 +227,10 @@ class Manifold:
             async with self._db.read() as tx:
                 release = await releases.get(tx, dyno.release_id)
                 slug = await releases.slug(tx, dyno.slug_id) if dyno.slug_id else None
-            config = release.config if release else ConfigVars()
+            if release is None:
+                return  # the app was destroyed a moment ago, its ledger with it
             self._tell(dyno, f"Starting process with command `{dyno.command}`")
-            spec = boot.spec(app, dyno, config, slug)
+            spec = boot.spec(app, dyno, release, slug)
             try:
                 await self._engine.create(spec)
                 if dyno.attached:
