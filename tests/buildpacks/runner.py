@@ -20,6 +20,8 @@ mount -o remount,bind,ro "$root"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"
+[ "$ALONE" = no ] || ip link set lo up
+unset ALONE
 mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
 while [ "$1" != -- ]; do
   if [ -d "$1" ]; then mkdir -p "$root$2"; else mkdir -p "$(dirname "$root$2")"; touch "$root$2"; fi
@@ -61,8 +63,10 @@ class Workshop:
         asked: Sequence[str] = (),
         others: Mapping[str, Path] | None = None,
         config: Mapping[str, str] | None = None,
+        offline: bool = False,
     ) -> Built:
-        """Builds a copy of `source` with the buildpacks asked for; none means detect."""
+        """Builds a copy of `source` with the buildpacks asked for; none means detect. Offline it has
+        a network of its own with nothing in it."""
         self.builds += 1
         here = self.folder / str(self.builds)
         app, env, result = here / "app", here / "env", here / "result"
@@ -84,6 +88,7 @@ class Workshop:
             [(str(v.source), v.target, "rw" if v.writable else "ro") for v in volumes],
             environment,
             buildpack.command(asked),
+            alone=offline,
         )
         return Built(finished.returncode, finished.stdout, app, result)
 
@@ -98,6 +103,50 @@ class Workshop:
         assert finished.returncode == 0, finished.stdout
         return finished.stdout
 
+    def serve(self, built: Built, path: str, *, headers: bool = False) -> str:
+        """What the web process answers, in a network of its own."""
+        web = built.outcome.process_types["web"]
+        curl = "curl --silent --path-as-is" + (" --include" if headers else "")
+        url = f"http://127.0.0.1:5000{path}"
+        script = (
+            "export PORT=5000 GREETING=Ahoy; "
+            "for file in .profile.d/*.sh; do [ -f $file ] && . $file; done; "
+            f"({web}) > /tmp/log 2>&1 & "
+            "for n in $(seq 200); do curl -so /dev/null http://127.0.0.1:5000/ && break; sleep 0.05; done; "
+            f"{curl} '{url}' || cat /tmp/log"
+        )
+        finished = contain(
+            self.stack / "run",
+            [(str(built.app), "/app", "ro")],
+            {"PATH": buildpack.PATH, "HOME": "/app"},
+            ("bash", "-c", script),
+            alone=True,
+        )
+        return finished.stdout
+
+    def inside(self, source: Path, script: str) -> None:
+        """Runs a script in the build image on a source, as a developer does before the push."""
+        subprocess.run(["chown", "-R", f"{UID}:{UID}", source], check=True)
+        environment = buildpack.environment("deodar-12", request_id="test", source_version=None)
+        finished = contain(
+            self.stack / "build",
+            [(str(source), "/app", "rw")],
+            environment | {"HOME": "/tmp"},
+            ("bash", "-c", script),
+        )
+        assert finished.returncode == 0, finished.stdout
+
+
+def lay(folder: Path, files: Mapping[str, str]) -> Path:
+    """A folder of these files; scripts are executable."""
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        path.chmod(0o755 if content.startswith("#!") else 0o644)
+    return folder
+
 
 def builtin(identifier: str) -> Path:
     folder = buildpack.builtin(identifier)
@@ -110,12 +159,20 @@ def contain(
     volumes: Sequence[tuple[str, str, str]],
     environment: Mapping[str, str],
     argv: Sequence[str],
+    *,
+    alone: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     flat = [word for volume in volumes for word in volume]
     return subprocess.run(
         [
             *("unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child"),
-            *("env", "-i", *(f"{key}={value}" for key, value in environment.items())),
+            *(("--net",) if alone else ()),
+            *(
+                "env",
+                "-i",
+                f"ALONE={'yes' if alone else 'no'}",
+                *(f"{key}={value}" for key, value in environment.items()),
+            ),
             *("sh", "-euc", CONTAIN, "sh", str(root), *flat, "--", *argv),
         ],
         stdout=subprocess.PIPE,
