@@ -86,7 +86,7 @@ def start(files: Files) -> Child:
     if log_size(files) > LOG_LIMIT:
         files.log.replace(files.log.with_suffix(".log.1"))
     log_start, started_at = log_size(files), time.time_ns()
-    with files.log.open("ab") as log:
+    with open(files.log, "ab", opener=_private) as log:
         process = subprocess.Popen(
             RUN,
             stdin=subprocess.DEVNULL,
@@ -96,6 +96,10 @@ def start(files: Files) -> Child:
             start_new_session=True,
         )
     return Child(process, started_at, log_start)
+
+
+def _private(file: str, flags: int) -> int:
+    return os.open(file, flags, 0o600)
 
 
 def stop(files: Files, *, patience: float = TERM_SECONDS) -> bool:
