@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -18,47 +18,7 @@ from deodar.adapters.haproxy import Haproxy, process
 from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, Table
 from deodar.model import errors
 from deodar.settings import Paths, Ports, Settings
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-@dataclass
-class Dyno:
-    """A web server that tells its name, and the head of the request it was sent."""
-
-    name: str
-    delay: float = 0.0
-    heads: list[str] = field(default_factory=list)
-    server: asyncio.Server | None = None
-
-    async def start(self) -> Server:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self.server.sockets[0].getsockname()[1]
-        return Server(name=self.name, address="127.0.0.1", port=port)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                length = re.search(r"content-length: (\d+)", head)
-                body = await reader.readexactly(int(length[1])) if length else b""
-                self.heads.append(head)
-                await asyncio.sleep(self.delay)
-                answer = f"{self.name} {len(body)}".encode()
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)
-                )
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+from tests.web import Web, free_ports
 
 
 @pytest.fixture
@@ -133,7 +93,7 @@ async def test_a_host_that_no_app_has_is_answered_404(
 
 
 async def test_a_dyno_that_is_added_answers(haproxy: Haproxy, client: httpx.AsyncClient) -> None:
-    await route(haproxy, "one.localhost", 7, await Dyno("web.1-aaaaaaaa").start())
+    await route(haproxy, "one.localhost", 7, await Web("web.1-aaaaaaaa").start())
 
     response = await get(client, "One.localhost:1234")
 
@@ -143,14 +103,14 @@ async def test_a_dyno_that_is_added_answers(haproxy: Haproxy, client: httpx.Asyn
 async def test_a_wildcard_domain_leads_every_name_below_it(
     haproxy: Haproxy, client: httpx.AsyncClient
 ) -> None:
-    await route(haproxy, "*.example.com", 7, await Dyno("web.1-aaaaaaaa").start())
+    await route(haproxy, "*.example.com", 7, await Web("web.1-aaaaaaaa").start())
 
     assert (await get(client, "any.example.com")).status_code == 200
     assert (await get(client, "example.com")).status_code == 404
 
 
 async def test_what_haproxy_holds_for_an_app_can_be_read(haproxy: Haproxy) -> None:
-    first, second = await Dyno("web.1-aaaaaaaa").start(), await Dyno("web.2-bbbbbbbb").start()
+    first, second = await Web("web.1-aaaaaaaa").start(), await Web("web.2-bbbbbbbb").start()
     await route(haproxy, "one.localhost", 7, first, second)
     await haproxy.runtime.set_code(7, "H80")
     await haproxy.runtime.drain(7, second.name)
@@ -168,7 +128,7 @@ async def test_what_haproxy_holds_for_an_app_can_be_read(haproxy: Haproxy) -> No
 
 
 async def test_changes_may_be_repeated(haproxy: Haproxy, client: httpx.AsyncClient) -> None:
-    dyno = await Dyno("web.1-aaaaaaaa").start()
+    dyno = await Web("web.1-aaaaaaaa").start()
     for _ in range(2):
         await route(haproxy, "one.localhost", 7, dyno)
         await haproxy.runtime.set_code(7, None)
@@ -204,7 +164,7 @@ async def test_a_host_that_went_to_another_app_is_not_taken_from_it(haproxy: Hap
 async def test_an_h_code_answers_503_with_its_page(
     haproxy: Haproxy, client: httpx.AsyncClient, code: str, words: str
 ) -> None:
-    await route(haproxy, "one.localhost", 7, await Dyno("web.1-aaaaaaaa").start())
+    await route(haproxy, "one.localhost", 7, await Web("web.1-aaaaaaaa").start())
     await haproxy.runtime.set_code(7, code)
 
     response = await get(client, "one.localhost")
@@ -217,7 +177,7 @@ async def test_an_h_code_answers_503_with_its_page(
 async def test_the_dyno_is_told_who_asks_and_how(
     haproxy: Haproxy, client: httpx.AsyncClient, settings: Settings
 ) -> None:
-    dyno = Dyno("web.1-aaaaaaaa")
+    dyno = Web("web.1-aaaaaaaa")
     await route(haproxy, "one.localhost", 7, await dyno.start())
 
     await get(
@@ -243,7 +203,7 @@ async def test_the_dyno_is_told_who_asks_and_how(
 async def test_a_request_id_that_is_not_valid_is_replaced(
     haproxy: Haproxy, client: httpx.AsyncClient, given: str
 ) -> None:
-    dyno = Dyno("web.1-aaaaaaaa")
+    dyno = Web("web.1-aaaaaaaa")
     await route(haproxy, "one.localhost", 7, await dyno.start())
 
     await get(client, "one.localhost", **{"X-Request-ID": given})
@@ -254,7 +214,7 @@ async def test_a_request_id_that_is_not_valid_is_replaced(
 async def test_dynos_come_and_go_under_load_and_no_request_is_lost(
     haproxy: Haproxy, settings: Settings
 ) -> None:
-    await route(haproxy, "one.localhost", 7, await Dyno("web.1-00000000", delay=0.01).start())
+    await route(haproxy, "one.localhost", 7, await Web("web.1-00000000", delay=0.01).start())
     answers: list[int | str] = []
     over = asyncio.Event()
 
@@ -270,7 +230,7 @@ async def test_dynos_come_and_go_under_load_and_no_request_is_lost(
         for _ in range(10):
             users.create_task(user())
         for number in range(1, 16):
-            await haproxy.runtime.add(7, await Dyno(f"web.1-{number:08d}", delay=0.01).start())
+            await haproxy.runtime.add(7, await Web(f"web.1-{number:08d}", delay=0.01).start())
             await remove(haproxy, 7, f"web.1-{number - 1:08d}")
         over.set()
 
@@ -281,7 +241,7 @@ async def test_dynos_come_and_go_under_load_and_no_request_is_lost(
 async def test_a_reload_under_load_loses_no_request(
     haproxy: Haproxy, settings: Settings, table: Table
 ) -> None:
-    dyno = await Dyno("web.1-aaaaaaaa", delay=0.01).start()
+    dyno = await Web("web.1-aaaaaaaa", delay=0.01).start()
     await route(haproxy, "one.localhost", 7, dyno)
     answers: list[int | str] = []
     over = asyncio.Event()
@@ -313,7 +273,7 @@ async def test_a_reload_under_load_loses_no_request(
 async def test_a_server_from_the_table_can_be_removed_like_any_other(
     haproxy: Haproxy, table: Table
 ) -> None:
-    dyno = await Dyno("web.1-aaaaaaaa").start()
+    dyno = await Web("web.1-aaaaaaaa").start()
     await haproxy.reload(Table(servers={7: (dyno,)}, certificates=table.certificates))
 
     await remove(haproxy, 7, dyno.name)
@@ -324,7 +284,7 @@ async def test_a_server_from_the_table_can_be_removed_like_any_other(
 async def test_the_next_start_adopts_the_haproxy_that_runs(
     haproxy: Haproxy, client: httpx.AsyncClient, settings: Settings, table: Table
 ) -> None:
-    await route(haproxy, "one.localhost", 7, await Dyno("web.1-aaaaaaaa").start())
+    await route(haproxy, "one.localhost", 7, await Web("web.1-aaaaaaaa").start())
     before = await haproxy.runtime.pid()
 
     ours_started_anew = Haproxy(settings)
@@ -350,7 +310,7 @@ async def test_another_configuration_is_taken_up_by_a_reload(
 async def test_a_killed_haproxy_is_noticed_and_started_anew_with_all_it_knew(
     haproxy: Haproxy, client: httpx.AsyncClient, table: Table, victim: str
 ) -> None:
-    dyno = await Dyno("web.1-aaaaaaaa").start()
+    dyno = await Web("web.1-aaaaaaaa").start()
     pid = await haproxy.runtime.pid() if victim == "worker" else int(haproxy.layout.pid.read_text())
 
     os.kill(pid, signal.SIGKILL)
@@ -392,7 +352,7 @@ async def test_what_is_no_haproxy_is_refused(settings: Settings, table: Table) -
 async def test_a_certificate_that_is_added_is_served_at_once_with_http2(
     haproxy: Haproxy, settings: Settings, authority: ca.Authority
 ) -> None:
-    await route(haproxy, "one.localhost", 7, await Dyno("web.1-aaaaaaaa").start())
+    await route(haproxy, "one.localhost", 7, await Web("web.1-aaaaaaaa").start())
     leaf = authority.leaf("one.localhost")
     for _ in range(2):
         await haproxy.runtime.set_certificate(leaf.path, leaf.path.read_text())

@@ -1,0 +1,149 @@
+"""The router's lines in an app's log, worded as Heroku words them."""
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from deodar.loops.routing import requests
+from deodar.model.log import LogLine
+
+COLUMNS = {
+    "accepted": "1772366400.250",
+    "total": "19",
+    "receiving": "0",
+    "queued": "0",
+    "connecting": "1",
+    "first": "17",
+    "active": "19",
+    "status": "200",
+    "size": "13",
+    "end": "--",
+    "server": "web.1-11111111",
+    "slot": "app_0007",
+    "code": "-",
+    "protocol": "https",
+    "id": "8601b555-6a83-4c12-8269-97c8e32cdb22",
+    "method": "GET",
+    "host": "example-app.localhost",
+    "path": "/?a=1",
+    "fwd": "204.204.204.204",
+}
+ASKED = (
+    'method=GET path="/?a=1" host=example-app.localhost '
+    'request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd="204.204.204.204"'
+)
+
+
+def raw(**changes: str) -> str:
+    return "\t".join((COLUMNS | changes).values())
+
+
+def text(**changes: str) -> str:
+    translated = requests.translate(raw(**changes))
+    assert translated is not None
+    return translated[1].text
+
+
+def test_a_line_tells_the_app_when_and_what() -> None:
+    assert requests.translate(raw()) == (
+        7,
+        LogLine(
+            at=datetime(2026, 3, 1, 12, 0, 0, 269000, tzinfo=UTC),
+            source="heroku",
+            dyno="router",
+            text=f"at=info {ASKED} dyno=web.1 connect=1ms service=18ms status=200 bytes=13 protocol=https",
+        ),
+    )
+
+
+UNANSWERED = {"server": "<NOSRV>", "connecting": "-1", "first": "-1", "status": "503"}
+NOBODY = "dyno= connect= service= status=503 bytes= protocol=https"
+
+
+@pytest.mark.parametrize(
+    ("changes", "begins", "took"),
+    [
+        ({**UNANSWERED, "code": "H10"}, 'at=error code=H10 desc="App crashed"', NOBODY),
+        (
+            {"end": "sH", "status": "504", "first": "-1", "active": "30001", "size": "900"},
+            'at=error code=H12 desc="Request timeout"',
+            "dyno=web.1 connect=1ms service=30000ms status=503 bytes=0 protocol=https",
+        ),
+        (
+            {"end": "SH", "status": "502", "first": "-1", "size": "900"},
+            'at=error code=H13 desc="Connection closed without response"',
+            "dyno=web.1 connect=1ms service=18ms status=503 bytes=0 protocol=https",
+        ),
+        (
+            {**UNANSWERED, "code": "H14"},
+            'at=error code=H14 desc="No web processes running"',
+            NOBODY,
+        ),
+        (
+            {"end": "SD"},
+            'sock=backend at=error code=H18 desc="Server Request Interrupted"',
+            "dyno=web.1 connect=1ms service=18ms status=503 bytes=13 protocol=https",
+        ),
+        (
+            {"end": "sC", "connecting": "-1", "status": "503", "active": "5001"},
+            'at=error code=H19 desc="Backend connection timeout"',
+            "dyno=web.1 connect= service= status=503 bytes= protocol=https",
+        ),
+        ({**UNANSWERED, "code": "H20"}, 'at=error code=H20 desc="App boot timeout"', NOBODY),
+        (
+            {"end": "SC", "connecting": "-1", "status": "503"},
+            'at=error code=H21 desc="Backend connection refused"',
+            "dyno=web.1 connect= service= status=503 bytes= protocol=https",
+        ),
+        (
+            {"end": "CH", "status": "400", "size": "0"},
+            'sock=client at=warning code=H27 desc="Client Request Interrupted"',
+            "dyno=web.1 connect=1ms service=18ms status=499 bytes=0 protocol=https",
+        ),
+        ({**UNANSWERED, "code": "H80"}, 'at=info code=H80 desc="Maintenance mode"', NOBODY),
+        ({**UNANSWERED, "code": "H81"}, 'at=info code=H81 desc="Blank app"', NOBODY),
+        ({**UNANSWERED, "end": "SC"}, 'at=error code=H99 desc="Platform error"', NOBODY),
+        (
+            {"end": "CD", "status": "101"},
+            "at=info",
+            "dyno=web.1 connect=1ms service=18ms status=101 bytes=13 protocol=https",
+        ),
+        (
+            {"end": "sD", "status": "101"},
+            'at=error code=H15 desc="Idle connection"',
+            "dyno=web.1 connect=1ms service=18ms status=503 bytes=0 protocol=https",
+        ),
+        (
+            {**UNANSWERED, "end": "LR", "status": "414", "size": "80"},
+            "at=info",
+            "dyno= connect= service= status=414 bytes=80 protocol=https",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_how_a_request_ended_is_told_as_heroku_does(
+    changes: dict[str, str], begins: str, took: str
+) -> None:
+    assert text(**changes) == f"{begins} {ASKED} {took}"
+
+
+def test_the_time_a_request_was_held_is_not_the_dynos() -> None:
+    assert "connect=1ms service=18ms" in text(receiving="800", total="819", active="819")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ('1.2.3.4" dyno=web.9', "1.2.3.4%22 dyno=web.9"),
+        ("1.2.3.4\tapp_0001\t-", "1.2.3.4?app_0001?-"),
+        ("\x1b[2J", "?[2J"),
+    ],
+)
+def test_a_client_cannot_forge_a_line(given: str, told: str) -> None:
+    assert re.search(r'fwd="(.*)" dyno=web.1 connect', text(fwd=given))[1] == told  # type: ignore[index]
+
+
+@pytest.mark.parametrize("line", [raw(slot="-"), "", "1772366400.250\t19\t0\t0"])
+def test_a_request_that_no_app_was_asked_is_in_no_log(line: str) -> None:
+    assert requests.translate(line) is None
