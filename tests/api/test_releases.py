@@ -148,6 +148,15 @@ async def test_a_release_that_cannot_be_made_is_refused(
     assert (answer.status_code, answer.json()) == (status, refusal)
 
 
+@pytest.mark.parametrize("version", ["9", "v9", "0", "9" * 30, "none"])
+async def test_a_release_that_never_was_is_not_found(world: Given, version: str) -> None:
+    await world.create()
+
+    answer = await world.get(f"/apps/example-app/releases/{version}")
+
+    assert (answer.status_code, answer.json()["resource"]) == (404, "release")
+
+
 async def test_another_apps_slug_is_not_found(world: Given) -> None:
     await world.create("one")
     await world.create("two")

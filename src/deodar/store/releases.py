@@ -81,7 +81,8 @@ async def get(tx: Tx, release_id: str) -> Release | None:
 async def find(tx: Tx, app_id: str, identity: str) -> Release | None:
     """The app's release with that id, or version as `3` or `v3`."""
     number = identity.removeprefix("v")
-    if number.isascii() and number.isdigit():
+    # No ledger gets beyond nine digits, and the database's integers end somewhere.
+    if number.isascii() and number.isdigit() and len(number) <= 9:
         return await _first(tx, (table.c.app_id == app_id) & (table.c.version == int(number)))
     return await _first(tx, (table.c.app_id == app_id) & (table.c.id == identity))
 
