@@ -111,7 +111,10 @@ def test_default_process_types_are_read_from_bin_release(
     assert buildpack.default_process_types(release) == types
 
 
-@pytest.mark.parametrize("release", ["web: : :", "default_process_types: [web]", "a: {"])
+@pytest.mark.parametrize(
+    "release",
+    ["web: : :", "default_process_types: [web]", "default_process_types: {web: {a: b}}", "a: {"],
+)
 def test_a_bin_release_that_makes_no_sense_fails_the_build(release: str) -> None:
     with pytest.raises(errors.BuildFailed, match="buildpack's"):
         buildpack.default_process_types(release)

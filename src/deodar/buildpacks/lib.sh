@@ -1,6 +1,10 @@
 # Words and chores that the built-in buildpacks share; knows no language. Sourced, never run.
 set -euo pipefail
 
+# HOME is /app, so what tools keep there would end up in the slug.
+export XDG_CACHE_HOME=$CACHE_DIR/xdg/cache XDG_DATA_HOME=$CACHE_DIR/xdg/data
+export XDG_STATE_HOME=$CACHE_DIR/xdg/state XDG_CONFIG_HOME=$CACHE_DIR/xdg/config
+
 step() { echo "-----> $*"; }
 
 note() { echo "       $*"; }

@@ -149,11 +149,14 @@ def default_process_types(release: str) -> dict[str, str]:
             f"The buildpack's bin/release printed no valid YAML: {error}"
         ) from error
     given = document.get("default_process_types") if isinstance(document, dict) else None
-    if not isinstance(given or {}, dict):
+    types = {} if given is None else given
+    if not isinstance(types, dict) or not all(
+        isinstance(word, str) for pair in types.items() for word in pair
+    ):
         raise errors.BuildFailed(
-            "The buildpack's default_process_types are not a list of names and commands."
+            "The buildpack's default_process_types are not names with a command each."
         )
-    return {str(kind): str(line) for kind, line in (given or {}).items()}
+    return types
 
 
 def _shipped() -> Path:
@@ -169,5 +172,6 @@ def _text(file: Path, *, whole: bool = False) -> str | None:
     # Written by code of the app: it may be a link to elsewhere, or anything.
     if file.is_symlink() or not file.is_file():
         return None
-    text = file.read_bytes()[: 256 * 1024].decode(errors="replace")
+    with file.open("rb") as opened:
+        text = opened.read(256 * 1024).decode(errors="replace")
     return text if whole else text.strip() or None
