@@ -107,7 +107,8 @@ class Platform:
             heroku_binary=heroku,
             settings={
                 "DEODAR_DATA": str(data),
-                "DEODAR_SUBNET": "172.29.0.0/16",
+                # Several test runs, and a user's platform, may share the machine.
+                "DEODAR_SUBNET": f"10.{64 + os.getpid() % 180}.0.0/16",
                 "DEODAR_BOOT_TIMEOUT": "10",
                 "DEODAR_STOP_TIMEOUT": "10",
                 **{f"DEODAR_{name}_PORT": str(port) for name, port in ports.items()},

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import APPS, Platform, Repo, eventually
+from tests.system.harness import APPS, Platform, Repo
 
 
 @pytest.fixture(scope="module")
