@@ -78,7 +78,7 @@ class Workshop:
         for folder in (app, self.cache, result):
             subprocess.run(["chown", "-R", f"{UID}:{UID}", folder], check=True)
         folders = [
-            (identifier, (others or {}).get(identifier) or builtin(identifier))
+            (identifier, (others or {}).get(identifier) or buildpack.builtin(identifier))
             for identifier in asked
         ] or buildpack.candidates()
         volumes = buildpack.volumes(folders, app=app, cache=self.cache, env=env, result=result)
@@ -145,12 +145,6 @@ def lay(folder: Path, files: Mapping[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         path.chmod(0o755 if content.startswith("#!") else 0o644)
-    return folder
-
-
-def builtin(identifier: str) -> Path:
-    folder = buildpack.builtin(identifier)
-    assert folder is not None
     return folder
 
 

@@ -127,3 +127,38 @@ def test_a_folder_without_compile_is_no_buildpack(shop: Workshop, tmp_path: Path
     )
     with pytest.raises(errors.BuildFailed, match="a/pack is not a buildpack"):
         _ = built.outcome
+
+
+@pytest.mark.parametrize("ref", ["", "#old"])
+def test_a_buildpack_of_others_is_fetched_inside_the_build(
+    shop: Workshop, tmp_path: Path, ref: str
+) -> None:
+    source = lay(tmp_path / "app", {"pack/bin/compile": "#!/bin/sh\necho old"})
+    git = "git -C pack -c user.name=n -c user.email=e@example.com"
+    shop.inside(
+        source,
+        f"git init -q pack && git -C pack add . && {git} commit -qm 1 && git -C pack branch old && "
+        f"printf '#!/bin/sh\necho new' > pack/bin/compile && {git} commit -qam 2",
+    )
+
+    built = shop.build(source, asked=(f"file:///app/pack{ref}",))
+
+    assert built.output.splitlines() == [
+        f"-----> Using buildpack: file:///app/pack{ref}",
+        "old" if ref else "new",
+    ]
+
+
+def test_a_buildpack_that_cannot_be_fetched_fails_the_build_and_keeps_its_password(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    built = shop.build(
+        lay(tmp_path / "app", {"a": ""}),
+        asked=("https://me:hush@localhost/pack.git",),
+        offline=True,
+    )
+
+    assert built.output.splitlines()[0] == "-----> Using buildpack: https://localhost/pack.git"
+    assert "hush" not in built.output
+    with pytest.raises(errors.BuildFailed, match=r"cannot fetch the buildpack localhost/pack\.git"):
+        _ = built.outcome

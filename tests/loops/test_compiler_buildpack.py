@@ -40,7 +40,7 @@ def test_every_buildpack_of_ours_has_what_heroku_s_api_asks_for() -> None:
         f"{identifier}: {script}"
         for identifier, folder in buildpack.candidates()
         for script in ("detect", "compile", "release")
-        if not (folder / "bin" / script).is_file()
+        if folder is None or not (folder / "bin" / script).is_file()
     ]
 
     assert missing == []
@@ -48,6 +48,24 @@ def test_every_buildpack_of_ours_has_what_heroku_s_api_asks_for() -> None:
 
 def test_a_buildpack_of_others_is_not_built_in() -> None:
     assert buildpack.builtin("https://github.com/someone/heroku-buildpack-python") is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com/someone/pack",
+        "git@example.com:someone/pack.git",
+        "ssh://git@example.com/x",
+    ],
+)
+def test_an_address_is_left_to_the_driver(address: str) -> None:
+    assert buildpack.located(address) is None
+
+
+@pytest.mark.parametrize("name", ["heroku/php", "someone/else", ""])
+def test_a_name_that_nobody_has_is_refused(name: str) -> None:
+    with pytest.raises(errors.BuildFailed, match="is not one of those that are built in"):
+        buildpack.located(name)
 
 
 def test_the_command_names_the_buildpacks_asked_for() -> None:
@@ -62,7 +80,7 @@ def test_the_command_names_the_buildpacks_asked_for() -> None:
 def test_only_the_app_its_cache_and_the_result_can_be_written(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     volumes = buildpack.volumes(
-        [("heroku/nodejs", tmp_path), ("https://example.com/mine.git", mine)],
+        [("heroku/nodejs", tmp_path), ("https://e.com/fetched.git", None), ("a/mine", mine)],
         app=tmp_path / "app",
         cache=tmp_path / "cache",
         env=tmp_path / "env",
@@ -76,7 +94,7 @@ def test_only_the_app_its_cache_and_the_result_can_be_written(tmp_path: Path) ->
         Volume(scripts / "driver.sh", "/tmp/deodar/driver.sh"),
         Volume(shipped / "lib.sh", "/tmp/deodar/buildpacks/lib.sh"),
         Volume(tmp_path, "/tmp/deodar/buildpacks/00-nodejs"),
-        Volume(mine, "/tmp/deodar/buildpacks/01-https_example.com_mine.git"),
+        Volume(mine, "/tmp/deodar/buildpacks/02-a_mine"),
         Volume(tmp_path / "cache", "/tmp/deodar/cache", writable=True),
         Volume(tmp_path / "env", "/tmp/deodar/env"),
         Volume(tmp_path / "result", "/tmp/deodar/result", writable=True),

@@ -34,6 +34,7 @@ REPOSITORY = re.compile(
 ARCHIVE = re.compile(
     r"https://buildpack-registry\.s3\.amazonaws\.com/buildpacks/heroku/([a-z-]+)\.tgz"
 )
+ADDRESS = re.compile(r"(?:https?|git|ssh)://|[\w.-]+@[\w.-]+:")
 URN = "urn:buildpack:"
 OTHER_NAMES = {"node": "nodejs", "static-site": "static", "nginx": "static"}
 
@@ -70,7 +71,20 @@ def builtin(identifier: str) -> Path | None:
     return _shipped() / known.removeprefix("heroku/") if known in ORDER else None
 
 
-def candidates() -> list[tuple[str, Path]]:
+def located(identifier: str) -> Path | None:
+    """Its folder; None for an address, which the driver fetches. Raises BuildFailed for a name that
+    is neither built in nor an address."""
+    if folder := builtin(identifier):
+        return folder
+    if ADDRESS.match(identifier):
+        return None
+    raise errors.BuildFailed(
+        f"The buildpack {identifier} is not one of those that are built in: {', '.join(ORDER)}. "
+        "Set one of them, or the address of a git repository: heroku buildpacks:set <name or URL>"
+    )
+
+
+def candidates() -> list[tuple[str, Path | None]]:
     """Those to detect among, in order, as `volumes` takes them."""
     return [(known, _shipped() / known.removeprefix("heroku/")) for known in ORDER]
 
@@ -98,10 +112,15 @@ def environment(stack: str, *, request_id: str, source_version: str | None) -> d
 
 
 def volumes(
-    buildpacks: Sequence[tuple[str, Path]], *, app: Path, cache: Path, env: Path, result: Path
+    buildpacks: Sequence[tuple[str, Path | None]],
+    *,
+    app: Path,
+    cache: Path,
+    env: Path,
+    result: Path,
 ) -> tuple[Volume, ...]:
-    """What the container sees: identifiers and folders of the buildpacks to run, or of those to detect
-    among (`candidates`); the source, the app's cache, its config vars as files, and an empty folder."""
+    """What the container sees: identifiers and folders (`located`) of the buildpacks to run, or of
+    those to detect among (`candidates`); the source, the app's cache, its config vars as files, and an empty folder."""
     return (
         Volume(app, "/app", writable=True),
         Volume(Path(str(resources.files(__package__) / "driver.sh")), f"{BASE}/driver.sh"),
@@ -109,6 +128,7 @@ def volumes(
         *(
             Volume(folder, f"{BASE}/buildpacks/{number:02d}-{_word(identifier)}")
             for number, (identifier, folder) in enumerate(buildpacks)
+            if folder is not None
         ),
         Volume(cache, f"{BASE}/cache", writable=True),
         Volume(env, f"{BASE}/env"),

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs buildpacks over the source in /app, after Heroku's buildpack API; streams their output.
 #
-# Its arguments are the buildpacks asked for, in the order of the folders in buildpacks/; with none,
-# the first folder whose bin/detect says yes is taken. Leaves in result/:
+# Its arguments are the buildpacks asked for, in order: the first is buildpacks/00-*, or is fetched when
+# there is no such folder. With no arguments, the first folder whose bin/detect says yes is taken.
+# Leaves in result/:
 #   detected       id of the buildpack that detect chose
 #   name           what the (last) buildpack calls such an app: `Python`
 #   release.yml    what the last buildpack's bin/release says
@@ -65,16 +66,44 @@ END
   reject "No default language could be detected for this app."
 }
 
+# fetch URL FOLDER: a buildpack of others, here where it can do no harm. `#` goes before a git ref.
+fetch() {
+  local url=${1%%#*} ref=''
+  if [[ $1 == *'#'* ]]; then ref=${1#*#}; fi
+  export GIT_TERMINAL_PROMPT=0
+  case $url in
+    *.tgz | *.tar.gz) mkdir "$2" && curl -fsSL --retry 2 "$url" | tar -xz -C "$2" ;;
+    *)
+      if [[ -z $ref ]]; then
+        git clone --quiet --depth 1 "$url" "$2"
+      else
+        git clone --quiet "$url" "$2" && git -C "$2" checkout --quiet "$ref"
+      fi
+      ;;
+  esac || {
+    echo " !     Cannot fetch the buildpack ${url##*@}. The lines above say why."
+    reject "Push rejected, cannot fetch the buildpack ${url##*@}."
+  }
+}
+
 run_all() {
-  local folder name shown
-  for folder in "$work"/[0-9]*; do
-    shown=$1
-    shift
+  local asked shown folder folders name number=0
+  for asked; do
+    # An address may carry a password.
+    shown=$(sed -E 's|://[^/@]*@|://|' <<< "$asked")
     echo "-----> Using buildpack: $shown"
+    folders=("$work/$(printf '%02d' "$number")"-*)
+    folder=${folders[0]}
+    if [[ ! -d $folder ]]; then
+      folder=$work/$(printf '%02d' "$number")-fetched
+      fetch "$asked" "$folder"
+    fi
+    number=$((number + 1))
     [[ -f $folder/bin/compile ]] || {
       echo " !     $shown has no bin/compile, so it is not a buildpack."
       reject "Push rejected, $shown is not a buildpack."
     }
+    chmod -f +x "$folder"/bin/*
     # Asked for by name, a buildpack runs whatever its detect says; it is asked for the app's name only.
     if [[ -f $folder/bin/detect ]] && name=$("$folder/bin/detect" "$build_dir"); then
       echo "-----> $name app detected"

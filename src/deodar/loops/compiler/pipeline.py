@@ -5,7 +5,6 @@ import signal
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 from deodar.actions import builds as wishes
 from deodar.adapters import slugs
@@ -76,7 +75,7 @@ class Pipeline:
         self, app: App, build: Build, shop: Workshop, asked: tuple[str, ...], out: Output
     ) -> int:
         """Runs the driver in a build dyno, its output into `out`; answers its exit status."""
-        folders = [(each, located(each)) for each in asked] or buildpack.candidates()
+        folders = [(each, buildpack.located(each)) for each in asked] or buildpack.candidates()
         await self._engine.create(
             Spec(
                 id=build.id,
@@ -220,17 +219,6 @@ class Pipeline:
                 break
             await asyncio.sleep(PEEK)
         out.line(" done.")
-
-
-def located(identifier: str) -> Path:
-    """The folder of a buildpack that was asked for. Raises BuildFailed for one that is not here."""
-    folder = buildpack.builtin(identifier)
-    if folder is None:
-        raise errors.BuildFailed(
-            f"The buildpack {identifier} is not one of those that are built in: "
-            f"{', '.join(buildpack.ORDER)}. Set one of them: heroku buildpacks:set <name>"
-        )
-    return folder
 
 
 def discover(outcome: Outcome, out: Output) -> None:
