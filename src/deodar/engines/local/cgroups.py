@@ -29,16 +29,22 @@ class Cgroups:
             return True  # memory.swap.max exists below the root whenever there is swap
         return (self.legacy["memory"] / "memory.memsw.limit_in_bytes").exists()
 
-    def processes(self, path: str) -> list[int]:
-        """Process ids in it; none if it is gone."""
-        try:
-            text = (self._any(path) / "cgroup.procs").read_text()
-        except OSError as error:
-            # ENODEV: removed between open and read
-            if error.errno in (errno.ENOENT, errno.ENODEV):
-                return []
-            raise
-        return [int(word) for word in text.split()]
+    def processes(self, path: str) -> set[int]:
+        """Process ids in it, whichever hierarchy knows them; none if it is gone.
+
+        In all of them, since one whose making was cut short is in some only.
+        """
+        found: set[int] = set()
+        for root in self._roots():
+            try:
+                text = (root / path[1:] / "cgroup.procs").read_text()
+            except OSError as error:
+                # ENODEV: removed between open and read
+                if error.errno in (errno.ENOENT, errno.ENODEV):
+                    continue
+                raise
+            found.update(int(word) for word in text.split())
+        return found
 
     def oom_killed(self, path: str) -> bool:
         """Whether the kernel ended a process of it for its memory."""
@@ -68,7 +74,8 @@ class Cgroups:
         controller = "" if self.unified is not None else "pids"
         own = own_path(Path("/proc/self/cgroup").read_text(), controller)
         if own is not None:
-            self._write(self._any(own) / "cgroup.procs", "0")
+            root = self.unified or self.legacy[controller]
+            self._write(root / own[1:] / "cgroup.procs", "0")
 
     def children(self, path: str) -> set[str]:
         """Names of the cgroups in it."""
@@ -80,15 +87,13 @@ class Cgroups:
         return names
 
     def remove(self, path: str) -> None:
-        """Remove it from every hierarchy. May be repeated; OSError while a process is in it."""
+        """Remove it from every hierarchy. May be repeated; EBUSY while a process is in it, and a little
+        longer."""
         for root in self._roots():
             try:
                 (root / path[1:]).rmdir()
             except FileNotFoundError:
                 continue
-
-    def _any(self, path: str) -> Path:
-        return (self.unified or self.legacy["pids"]) / path[1:]
 
     def _roots(self) -> Iterable[Path]:
         return [self.unified] if self.unified is not None else dict.fromkeys(self.legacy.values())

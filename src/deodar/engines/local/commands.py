@@ -169,14 +169,14 @@ table inet {table} {{
   chain input {{
     type filter hook input priority filter - 10; policy accept;
     iifname "{prefix}*" ct state established,related accept
-    iifname "{prefix}*" drop
+    iifname "{prefix}*" reject with icmpx admin-prohibited
   }}
   chain forward {{
     type filter hook forward priority filter - 10; policy accept;
     oifname "{prefix}*" ct state established,related accept
-    oifname "{prefix}*" drop
-    iifname "{prefix}*" ip daddr 169.254.0.0/16 drop
-    iifname "{prefix}*" meta nfproto ipv6 drop
+    oifname "{prefix}*" reject with icmpx admin-prohibited
+    iifname "{prefix}*" ip daddr 169.254.0.0/16 reject with icmpx admin-prohibited
+    iifname "{prefix}*" meta nfproto ipv6 reject with icmpx admin-prohibited
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;

@@ -6,13 +6,15 @@ us; when conmon goes, the container has ended.
 """
 
 import asyncio
+import errno
 import hashlib
 import os
+import re
 import resource
 import shutil
 import signal as signals
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,7 +123,7 @@ class LocalEngine:
                     group.create_task(self.remove(container_id))
             await self._images.destroy()
             await self._network.destroy()
-            self._cgroups.remove(f"/{self._name}")
+            await self._remove_cgroup(f"/{self._name}")
             self._namespace.destroy()
             await asyncio.to_thread(shutil.rmtree, self._short)
 
@@ -232,7 +234,7 @@ class LocalEngine:
                 f"The stack {spec.stack} is not built on this machine. Build it and try again."
             )
         if folder.exists():
-            await self._erase(spec.id)
+            await self._erase_half_made(spec.id)
         slug = None
         if spec.slug is not None:
             slug = await self._images.mount(spec.slug, uid=spec.uid)
@@ -261,7 +263,7 @@ class LocalEngine:
             record = await self._supervise(spec, record)
             self._records.write(record)
         except BaseException:
-            await self._erase(spec.id)
+            await self._erase_half_made(spec.id)
             await self._network.release(slot.number)
             raise
         finally:
@@ -398,30 +400,46 @@ class LocalEngine:
             await self._empty(self._cgroup(container.record.id))
             await container.ended.wait()
 
+    async def _erase_half_made(self, container_id: str) -> None:
+        """Of one whose making was cut short, the makers may still be at it."""
+        folder = os.fsencode(self._records.folder(container_id))
+        async with _killing():
+            while makers := _processes_naming(folder):
+                for pid in makers:
+                    cgroups.send(pid, signals.SIGKILL)
+                await asyncio.sleep(0.002)
+        await self._erase(container_id)
+
     async def _erase(self, container_id: str) -> None:
-        """All of a container but its network slot; of one half made, too. Nothing of it runs, unless
-        it is half made."""
-        await self._empty(self._cgroup(container_id))
+        """All of a container but its network slot. May be repeated."""
+        cgroup = self._cgroup(container_id)
+        await self._empty(cgroup)
         # one that was never made is no error
         await subprocess.run_unchecked(
             *self._namespace.inside(*commands.delete(container_id, self._runtime))
         )
-        self._cgroups.remove(self._cgroup(container_id))
+        await self._remove_cgroup(cgroup)
         (self._short / "sockets" / container_id).unlink(missing_ok=True)
         await asyncio.to_thread(self._records.erase, container_id)
 
     async def _empty(self, cgroup: str) -> None:
-        """Kill all in it, for certain: a process may fork between the list and the signal, and one
-        that does not answer at once is in the kernel."""
-        try:
-            async with asyncio.timeout(KILL_TIMEOUT):
-                while self._cgroups.processes(cgroup):
-                    self._cgroups.kill(cgroup)
-                    await asyncio.sleep(0.002)
-        except TimeoutError as error:
-            raise errors.EngineFailed(
-                f"A process of the dyno is still there {KILL_TIMEOUT:g} s after SIGKILL."
-            ) from error
+        """Kill all in it, for certain: a process may fork between the list and the signal."""
+        async with _killing():
+            while self._cgroups.processes(cgroup):
+                self._cgroups.kill(cgroup)
+                await asyncio.sleep(0.002)
+
+    async def _remove_cgroup(self, cgroup: str) -> None:
+        async with _killing():
+            while True:
+                try:
+                    self._cgroups.remove(cgroup)
+                except OSError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                else:
+                    return
+                await asyncio.sleep(0.002)
 
     # finding again
 
@@ -429,7 +447,7 @@ class LocalEngine:
         for container_id in self._records.ids():
             record = self._records.read(container_id)
             if record is None or record.supervisor is None:
-                await self._erase(container_id)
+                await self._erase_half_made(container_id)
                 continue
             container = self._containers[container_id] = _Container(record)
             self._watch_output(record)
@@ -439,7 +457,7 @@ class LocalEngine:
                 container.exit_status = self._records.exit_status(container_id)
                 container.ended.set()
         for name in self._cgroups.children(f"/{self._name}") - self._containers.keys():
-            await self._erase(name)
+            await self._erase_half_made(name)
 
     def _is_here(self, record: records.Record) -> bool:
         """False after the machine started anew: files are all that is left of it."""
@@ -493,6 +511,32 @@ def _failing(what: str) -> Iterator[None]:
         yield
     except (subprocess.CommandFailed, OSError) as error:
         raise errors.EngineFailed(f"{what}: {error}") from error
+
+
+@asynccontextmanager
+async def _killing() -> AsyncIterator[None]:
+    """What waits for the killed to be gone does not wait for ever."""
+    try:
+        async with asyncio.timeout(KILL_TIMEOUT):
+            yield
+    except TimeoutError as error:
+        raise errors.EngineFailed(
+            f"A process of the dyno is still there {KILL_TIMEOUT:g} s after SIGKILL."
+        ) from error
+
+
+def _processes_naming(word: bytes) -> list[int]:
+    """Processes with `word`, or a path below it, in their command lines."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                line = Path(entry.path, "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if re.search(rb"[\0=]" + re.escape(word) + rb"[\0/]", line):
+                found.append(int(entry.name))
+    return found
 
 
 def _which(tool: str) -> str:
