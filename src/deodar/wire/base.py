@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -40,6 +41,7 @@ def stamp_or_none(at: datetime | None) -> str | None:
     return None if at is None else stamp(at)
 
 
+@lru_cache(maxsize=1024)
 def derived_id(*parts: str) -> str:
     """The same id for the same parts, always."""
     return str(uuid.uuid5(NAMESPACE, "\0".join(parts)))
