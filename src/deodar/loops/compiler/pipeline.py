@@ -192,7 +192,7 @@ class Pipeline:
             if present is None:
                 raise errors.BuildFailed("The app was destroyed during the build.")
             build, release = await wishes.release(
-                tx, present, build, slug, detected=outcome.detected, now=self._clock()
+                tx, present, build, slug, detected=pinned(build, outcome), now=self._clock()
             )
         out.detail(f"Released {release.name}")
         out.detail(f"{self._web_url(present)} deployed to Deodar")
@@ -219,6 +219,17 @@ class Pipeline:
                 break
             await asyncio.sleep(PEEK)
         out.line(" done.")
+
+
+def pinned(build: Build, outcome: Outcome) -> str | None:
+    """The buildpack that later builds use without asking; one that was asked for is set already.
+
+    The one for a bare Procfile takes what no other knows: it must not keep a real one from an app that
+    gets, say, a requirements.txt later.
+    """
+    if build.buildpacks or outcome.detected == "heroku/procfile":
+        return None
+    return outcome.detected
 
 
 def discover(outcome: Outcome, out: Output) -> None:

@@ -147,15 +147,23 @@ class Routing:
     async def _act(self, wanted: Wanted, steps: Sequence[Step]) -> bool:
         """Takes all steps; answers whether one of them must be tried again."""
         slot = wanted.app.slot
-        admitted = [step for step in steps if isinstance(step, Add)]
+        admitted = await self._admit([step for step in steps if isinstance(step, Add)])
         for step in admitted:
             await self._runtime.add(slot, step.server)
             log.info("dyno.routed", app=wanted.app.name, dyno=step.dyno.name, id=step.dyno.id)
         if admitted:
             if plan.code(wanted, self._clock()) is None:
                 self._waker.tell(slot, "ok")
-            await self._mark([step.dyno for step in admitted], routed=True)
+            self._ring(wanted.app.id)
         return await self._do(slot, [step for step in steps if not isinstance(step, Add)])
+
+    async def _admit(self, adds: Sequence[Add]) -> list[Add]:
+        """Those that may be let in, after the store knows: the manifold signals none of these, and one
+        that it stopped meanwhile is not let in."""
+        if not adds:
+            return []
+        async with self._db.write() as tx:
+            return [add for add in adds if await dynos.admit(tx, add.dyno.id)]
 
     async def _do(self, slot: int, steps: Sequence[Step]) -> bool:
         """Every step that lets nobody in; answers whether one of them must be tried again."""
@@ -183,15 +191,15 @@ class Routing:
                     if owner is not None:
                         freed.append(owner)
         # Even where HAProxy keeps an idle connection for a while, nothing runs there any more.
-        await self._mark([dyno for dyno in freed if dyno.routed], routed=False)
+        await self._release([dyno for dyno in freed if dyno.routed])
         return unfinished
 
-    async def _mark(self, marked: Sequence[Dyno], *, routed: bool) -> None:
-        if not marked:
+    async def _release(self, freed: Sequence[Dyno]) -> None:
+        if not freed:
             return
         async with self._db.write() as tx:
-            for dyno in marked:
-                await dynos.set_routed(tx, dyno.id, routed)
+            for dyno in freed:
+                await dynos.set_routed(tx, dyno.id, False)
                 tx.ring(dyno.app_id)
 
     def _answer(self, wanted: Wanted, seen: Slot) -> None:
