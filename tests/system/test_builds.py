@@ -10,7 +10,9 @@ from tests.system.harness import APPS, Platform, Repo
 @pytest.fixture(scope="module")
 def forge(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """An app that runs, and to whose repository each test pushes something else."""
-    repo = platform.deploy("forge", APPS / "hello", tmp_path_factory.mktemp("forge"))
+    folder = tmp_path_factory.mktemp("forge")
+    (folder / "requirements.txt").touch()  # a Python app that needs nothing yet
+    repo = platform.deploy("forge", APPS / "hello", folder)
     platform.settle("forge", "web.1")
     return repo
 
@@ -77,7 +79,7 @@ def test_a_build_that_fails_is_rejected_and_the_old_release_serves_on(
 
     result = forge.push()
 
-    (forge.folder / "requirements.txt").unlink()
+    forge.write("requirements.txt", "")
     forge.commit("Wake up")
     assert result.status == 1
     assert "a-package-that-nobody-would-publish" in result.stderr

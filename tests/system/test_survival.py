@@ -35,9 +35,10 @@ def test_no_request_is_lost_by_a_deploy(platform: Platform, steady: Repo) -> Non
         pushed = steady.push()
         eventually(lambda: platform.get(HOST).body.startswith("two "))
         platform.settle("steady", "web.1", "web.2", "worker.1")
+        _many_more(stream, 100)
 
     assert pushed.status == 0, pushed.all
-    assert (stream.lost, stream.total > 100) == ({}, True)
+    assert stream.lost == {}
 
 
 def test_no_request_is_lost_by_scaling_up_and_down(platform: Platform, steady: Repo) -> None:
@@ -46,8 +47,9 @@ def test_no_request_is_lost_by_scaling_up_and_down(platform: Platform, steady: R
         platform.settle("steady", "web.1", "web.2", "web.3", "web.4", "web.5", "worker.1")
         platform.api("PATCH", "/apps/steady/formation/web", {"quantity": 2})
         platform.settle("steady", "web.1", "web.2", "worker.1")
+        _many_more(stream, 100)
 
-    assert (stream.lost, stream.total > 100) == ({}, True)
+    assert stream.lost == {}
 
 
 def test_no_request_is_lost_by_a_restart(platform: Platform, steady: Repo) -> None:
@@ -56,8 +58,9 @@ def test_no_request_is_lost_by_a_restart(platform: Platform, steady: Repo) -> No
         platform.api("DELETE", "/apps/steady/dynos")
         eventually(lambda: not set(before.values()) & set(platform.dyno_ids("steady").values()))
         platform.settle("steady", "web.1", "web.2", "worker.1")
+        _many_more(stream, 100)
 
-    assert (stream.lost, stream.total > 50) == ({}, True)
+    assert stream.lost == {}
 
 
 def test_no_request_is_lost_by_a_config_change(platform: Platform, steady: Repo) -> None:
@@ -65,8 +68,9 @@ def test_no_request_is_lost_by_a_config_change(platform: Platform, steady: Repo)
         platform.api("PATCH", "/apps/steady/config-vars", {"GREETING": "bonjour"})
         eventually(lambda: " bonjour " in platform.get(HOST).body)
         platform.settle("steady", "web.1", "web.2", "worker.1")
+        _many_more(stream, 100)
 
-    assert (stream.lost, stream.total > 50) == ({}, True)
+    assert stream.lost == {}
 
 
 def test_a_request_that_runs_is_answered_before_its_dyno_ends(

@@ -76,6 +76,7 @@ def test_the_page_is_there_with_the_headers_of_the_router(platform: Platform, sh
     assert answer.status == 200
     assert answer.body.startswith("Hello from Deodar\nweb.1 ")
     assert answer.headers["via"] == "1.1 heroku-router"
+    assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["x-request-id"])
 
 
 def test_the_page_is_there_by_https_under_the_platforms_own_ca(

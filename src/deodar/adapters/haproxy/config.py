@@ -16,9 +16,7 @@ SLOTS = 1000  #: backends made ahead at once; an idle one costs 8 KB and no CPU
 MAXCONN_LIMIT = 20_000  #: two buffers of 16 KB each at worst
 SOCKET_PATH_LIMIT = 90  #: bytes; Linux takes 107 and HAProxy appends `.<pid>.tmp` while it binds
 
-#: `pool-max-conn`: 2.6 gives a server added at run time no idle pool, and every request would connect
-#: anew (17k instead of 39k requests/s); 2.8 pools by itself and reads it as what it is.
-SERVER_OPTIONS = "pool-max-conn -1 pool-purge-delay 5s"
+NOBODY = 65534  #: the user that HAProxy's workers run as; has no files of its own
 
 #: the columns of the request log, tab-separated, in this order. What a client may choose freely
 #: comes last, so that a tab in a header cannot move another column and a cut line loses only that.
@@ -122,6 +120,7 @@ class Listen:
     http: int = 8080
     https: int = 8443
     maxconn: int = 9000
+    user: int | None = None  #: uid and gid of the workers; None stays who we are
 
 
 def maxconn(file_limit: int) -> int:
@@ -151,10 +150,11 @@ def render_config(layout: Layout, listen: Listen) -> str:
         f'lf-file {layout.pages / "error.html"} hdr Cache-Control "no-cache, no-store" '
         "if { var(txn.code) -m found }"
     )
+    user = "" if listen.user is None else f"\n  uid {listen.user}\n  gid {listen.user}"
     return f"""\
 # Written by Deodar; changes are lost.
 global
-  maxconn {listen.maxconn}
+  maxconn {listen.maxconn}{user}
   stats socket {layout.admin} mode 600 level admin expose-fd listeners
   stats timeout 1h
   hard-stop-after 90s
@@ -218,6 +218,10 @@ frontend router from base
   http-request set-header X-Forwarded-Port %[dst_port]
   http-request set-header X-Request-Start %[date(0,ms)]
   http-request add-header Via "1.1 heroku-router"
+  http-response add-header Via "1.1 heroku-router"
+  # Our own pages carry them too: a visitor's report can be found in the log.
+  http-after-response add-header Via "1.1 heroku-router"
+  http-after-response set-header X-Request-ID %[var(txn.id)] if {{ var(txn.id) -m found }}
   http-request set-var(txn.code) var(txn.slot),map({layout.states})
   http-request lua.wake if !{{ var(txn.code) -m found }} {{ var(txn.slot),nbsrv eq 0 }}
 {pages}
@@ -238,7 +242,7 @@ def render_slots(table: Table, *, slots: int) -> str:
     for slot in range(slots):
         lines.append(f"backend {slot_name(slot)} from slots")
         lines += [
-            f"  server {server.name} {server_address(server)} {SERVER_OPTIONS}"
+            f"  server {server.name} {server_address(server)}"
             for server in table.servers.get(slot, ())
         ]
     return "\n".join(lines) + "\n"
