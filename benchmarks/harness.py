@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-CLI = (sys.executable, "-m", "deodar.cli.main")
+CLI = (str(Path(sys.executable).with_name("deodar")),)
 PORTS = ("API", "API_TLS", "RENDEZVOUS", "HTTP", "HTTPS")
 
 
