@@ -336,6 +336,16 @@ def test_the_firewall_is_replaced_whole() -> None:
     )
 
 
+def test_dynos_pass_another_firewall_out_and_their_answers_in() -> None:
+    assert commands.forwarding("-I", prefix="dda-") == (
+        ("iptables", "-w", "-I", "FORWARD", "-i", "dda-+", "-j", "ACCEPT"),
+        (
+            *("iptables", "-w", "-I", "FORWARD", "-o", "dda-+"),
+            *("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
+        ),
+    )
+
+
 # network: numbers
 
 

@@ -190,6 +190,16 @@ def firewall_delete(table: str) -> str:
     return f"table inet {table}\ndelete table inet {table}\n"
 
 
+def forwarding(action: str, *, prefix: str) -> tuple[Argv, Argv]:
+    """`-C`hecks, `-I`nserts or `-D`eletes what lets dynos' packets pass where iptables forwards nothing
+    by itself, as Docker and ufw leave it: a packet must please every table, not ours alone."""
+    established = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
+    return (
+        ("iptables", "-w", action, "FORWARD", "-i", f"{prefix}+", "-j", "ACCEPT"),
+        ("iptables", "-w", action, "FORWARD", "-o", f"{prefix}+", *established, "-j", "ACCEPT"),
+    )
+
+
 #: what each command is for, by name of the Debian package that brings it
 PACKAGES: Mapping[str, str] = {
     "conmon": "conmon",

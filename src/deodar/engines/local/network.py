@@ -7,6 +7,7 @@ than all else that a start needs. A slot is used once: what the last dyno left i
 
 import asyncio
 import os
+import shutil
 from collections import deque
 from collections.abc import Collection
 from contextlib import suppress
@@ -91,6 +92,7 @@ class Network:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
         script = commands.firewall(self._table, prefix=self._prefix, subnet=self._subnet)
         await subprocess.run("nft", "-f", "-", stdin=script.encode())
+        await self._let_pass()
         self._taken = set(used)
         self._last = max(used, default=-1)
         await self._sweep(used)
@@ -124,8 +126,23 @@ class Network:
         await self._destroy(self._devices() | self._files())
         self._ready.clear()
         self._taken.clear()
+        if shutil.which("iptables"):
+            for rule in commands.forwarding("-D", prefix=self._prefix):
+                await subprocess.run_unchecked(*rule)
         script = commands.firewall_delete(self._table)
         await subprocess.run("nft", "-f", "-", stdin=script.encode())
+
+    async def _let_pass(self) -> None:
+        """Through another's firewall, if there is one; ours has had its say before."""
+        if shutil.which("iptables"):
+            rules = zip(
+                commands.forwarding("-C", prefix=self._prefix),
+                commands.forwarding("-I", prefix=self._prefix),
+                strict=True,
+            )
+            for check, insert in rules:
+                if (await subprocess.run_unchecked(*check)).status != 0:
+                    await subprocess.run(*insert)
 
     async def _check_subnet(self) -> None:
         listed = await subprocess.run("ip", "-json", "address", "show")
