@@ -161,7 +161,7 @@ UNREACHABLE = (
 
 def list_present(stacks: Path) -> list[Stack]:
     """Every complete stack, by name."""
-    return [stack for file in sorted(stacks.glob("*/stack.json")) if (stack := _read(file))]
+    return [stack for file in sorted(stacks.glob("[!.]*/stack.json")) if (stack := _read(file))]
 
 
 def present(stacks: Path, name: str) -> Stack | None:
