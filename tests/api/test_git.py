@@ -1,14 +1,19 @@
 """The git door, met by the real git client over real TLS, with the real hook on the other side."""
 
 import asyncio
+import gzip
 import os
+import resource
 import socket
+import ssl
+import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 from cryptography.fernet import Fernet
@@ -29,6 +34,19 @@ from deodar.store.db import Database, open_sqlite
 TOKEN = "ac0ffee0-0000-4000-8000-000000000000"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = Account(id="owner", email="ada@example.com", created_at=NOW)
+ANOTHER = Account(id="another", email="grace@example.com", created_at=NOW)
+
+
+def an_app(number: int, name: str, owner: Account) -> App:
+    return App(
+        id=AppId(f"app-{number}"),
+        name=name,
+        owner=owner,
+        slot=number,
+        uid=20_000 + number,
+        created_at=NOW,
+        updated_at=NOW,
+    )
 
 
 @dataclass
@@ -47,6 +65,7 @@ class Platform:
     work: Path  #: the pusher's working tree
     url: str
     certificate: Path
+    hooks: asyncio.Task[None]  #: serves them
 
     def environment(self) -> dict[str, str]:
         return {
@@ -60,6 +79,14 @@ class Platform:
             "GIT_COMMITTER_NAME": "Ada",
             "GIT_COMMITTER_EMAIL": "ada@example.com",
         }
+
+    def client(self) -> httpx.AsyncClient:
+        """Speaks plain HTTP with the repository."""
+        return httpx.AsyncClient(
+            base_url=self.url.replace(f"heroku:{TOKEN}@", ""),
+            verify=ssl.create_default_context(cafile=self.certificate),
+            auth=("", TOKEN),
+        )
 
     async def git(self, *arguments: str) -> Finished:
         finished = await subprocess.run_unchecked(
@@ -140,18 +167,9 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
     db = open_sqlite(data / "deodar.db", key=Fernet.generate_key(), bell=Bell())
     async with db.write() as tx:
         await accounts.create(tx, OWNER, token=TOKEN)
-        await apps.insert_app(
-            tx,
-            App(
-                id=AppId("app-1"),
-                name="quiet-meadow",
-                owner=OWNER,
-                slot=0,
-                uid=20_000,
-                created_at=NOW,
-                updated_at=NOW,
-            ),
-        )
+        await accounts.create(tx, ANOTHER, token="another")
+        await apps.insert_app(tx, an_app(1, "quiet-meadow", OWNER))
+        await apps.insert_app(tx, an_app(2, "anothers-app", ANOTHER))
     repositories = Repositories(data / "repos", hooks=data / "run" / "hooks")
     repositories.prepare()
     outputs = Outputs(db, data / "builds")
@@ -171,7 +189,7 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
         hooks = group.create_task(pushes.serve())
         async with serving(git.Door(db, repositories, pushes), authority) as port:
             url = f"https://heroku:{TOKEN}@localhost:{port}/quiet-meadow.git"
-            made = Platform(db, repositories, data, work, url, authority.certificate)
+            made = Platform(db, repositories, data, work, url, authority.certificate, hooks)
             await made.git("init", "--quiet", "--initial-branch=main")
             await made.git("remote", "add", "heroku", url)
             yield made
@@ -203,6 +221,283 @@ async def test_a_push_to_main_becomes_a_build_and_shows_its_output(platform: Pla
         "ada@example.com",
     )
     assert await platform.repositories.head("app-1") == commit
+
+
+async def test_a_build_that_fails_refuses_the_push(platform: Platform) -> None:
+    await platform.commit()
+
+    push, _ = await asyncio.gather(
+        platform.git("push", "heroku", "main"),
+        platform.compile(" !     No app detected\n", BuildStatus.FAILED),
+    )
+
+    assert push.status == 1
+    assert remote(push.said)[-1] == " !     No app detected"
+    assert " ! [remote rejected] main -> main (pre-receive hook declined)" in push.said
+    assert await platform.repositories.head("app-1") is None
+
+
+async def test_output_is_seen_line_by_line_while_the_build_goes_on(platform: Platform) -> None:
+    await platform.commit()
+    seen: asyncio.Queue[str] = asyncio.Queue()
+    pushing = asyncio.create_task(
+        subprocess.run_telling(
+            *("git", "-C", str(platform.work), "push", "heroku", "main"),
+            on_line=seen.put_nowait,
+            env=platform.environment(),
+        )
+    )
+    build = await platform.build()
+
+    platform.write(build, "-----> Installing\n")
+    async with asyncio.timeout(10):
+        while "Installing" not in await seen.get():
+            pass
+    assert not pushing.done()
+
+    await platform.end(build, BuildStatus.SUCCEEDED)
+    await pushing
+
+
+async def test_the_source_is_what_was_committed_and_nothing_else(platform: Platform) -> None:
+    await platform.commit("app.py", "print()\n")
+    (platform.work / "untracked").write_text("not pushed")
+
+    _, build = await asyncio.gather(
+        platform.git("push", "heroku", "main"), platform.compile("done\n")
+    )
+
+    with tarfile.open(platform.data / "builds" / build.id / "source.tar") as archive:
+        assert archive.getnames() == ["app.py"]
+
+
+async def test_what_was_pushed_can_be_cloned(platform: Platform) -> None:
+    commit = await platform.commit()
+    await asyncio.gather(platform.git("push", "heroku", "main:master"), platform.compile("done\n"))
+
+    for version in ("0", "2"):
+        target = platform.work.parent / f"clone-{version}"
+        clone = await platform.git(
+            "-c", f"protocol.version={version}", "clone", platform.url, str(target)
+        )
+
+        assert clone.status == 0, clone.said
+        head = await platform.git("-C", str(target), "rev-parse", "HEAD", "master")
+        assert head.said.split() == [commit, commit]
+
+
+async def test_a_request_may_come_compressed(platform: Platform) -> None:
+    commit = await platform.commit()
+    await platform.git("push", "heroku", "main:feature")
+    asks = b"0014command=ls-refs\n00010000"
+
+    async with platform.client() as client:
+        answers = [
+            await client.post(
+                "/git-upload-pack",
+                content=content,
+                headers={"Git-Protocol": "version=2", **headers},
+            )
+            for content, headers in (
+                (asks, {}),
+                (gzip.compress(asks), {"Content-Encoding": "gzip"}),
+            )
+        ]
+
+    listed = f"0040{commit} refs/heads/feature\n0000"
+    assert [answer.text for answer in answers] == [listed] * 2
+
+
+async def test_a_request_that_is_not_what_it_says_does_no_harm(platform: Platform) -> None:
+    async with platform.client() as client:
+        answer = await client.post(
+            "/git-upload-pack", content=b"no gzip", headers={"Content-Encoding": "gzip"}
+        )
+
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_another_branch_is_kept_but_not_built(platform: Platform) -> None:
+    await platform.commit()
+
+    push = await platform.git("push", "heroku", "main:feature", "main:refs/tags/v1")
+
+    assert push.status == 0
+    assert remote(push.said) == [
+        " !     Pushed to non-main branch, skipping build.",
+        " !     To deploy, push to main: git push heroku <branch>:main",
+    ]
+    listed = await platform.git("ls-remote", "heroku")
+    assert [ref.split()[1] for ref in listed.said.splitlines()] == [
+        "refs/heads/feature",
+        "refs/tags/v1",
+    ]
+
+
+async def test_the_branch_that_is_deployed_cannot_be_deleted(platform: Platform) -> None:
+    await platform.commit()
+    await asyncio.gather(platform.git("push", "heroku", "main"), platform.compile("done\n"))
+
+    push = await platform.git("push", "heroku", ":main")
+
+    assert push.status == 1
+    assert remote(push.said) == [
+        " !     The branch main is what is deployed: it cannot be deleted."
+    ]
+
+
+async def test_history_may_be_rewritten_by_force(platform: Platform) -> None:
+    await platform.commit()
+    await asyncio.gather(platform.git("push", "heroku", "main"), platform.compile("done\n"))
+    await platform.git("commit", "--quiet", "--amend", "-m", "Better")
+
+    plain = await platform.git("push", "heroku", "main")
+    forced, build = await asyncio.gather(
+        platform.git("push", "--force", "heroku", "main"), platform.compile("done\n")
+    )
+
+    assert (plain.status, forced.status, build.commit_description) == (1, 0, "Better")
+
+
+async def test_a_commit_without_files_is_not_built(platform: Platform) -> None:
+    await platform.git("commit", "--quiet", "--allow-empty", "-m", "Nothing")
+
+    push = await platform.git("push", "heroku", "main")
+
+    assert push.status == 1
+    assert remote(push.said) == [" !     This commit has no files: there is nothing to build."]
+
+
+async def test_a_commit_with_submodules_is_not_built(platform: Platform) -> None:
+    commit = await platform.commit()
+    await platform.git("update-index", "--add", "--cacheinfo", f"160000,{commit},vendor/thing")
+    await platform.git("commit", "--quiet", "-m", "A module")
+
+    push = await platform.git("push", "heroku", "main")
+
+    assert push.status == 1
+    assert remote(push.said)[0] == " !     Submodules are not fetched: vendor/thing."
+    assert list((platform.data / "builds").iterdir()) == []
+
+
+async def test_a_second_push_is_refused_while_the_first_is_built(platform: Platform) -> None:
+    await platform.commit()
+    first = asyncio.create_task(platform.git("push", "heroku", "main"))
+    build = await platform.build()
+
+    second = await platform.git("push", "heroku", "main")
+    await platform.end(build, BuildStatus.SUCCEEDED)
+
+    assert (second.status, (await first).status) == (1, 0)
+    assert remote(second.said)[0] == (
+        " !     Another push to this app is being built. Push again when it has ended."
+    )
+    assert [folder.name for folder in (platform.data / "builds").iterdir()] == [build.id]
+
+
+async def test_a_pusher_who_leaves_does_not_end_the_build(platform: Platform) -> None:
+    commit = await platform.commit()
+    async with subprocess.talking(
+        *("git", "-C", str(platform.work), "push", "heroku", "main"), env=platform.environment()
+    ):
+        build = await platform.build()
+    # killed by now
+    platform.write(build, "-----> On and on\n" * 10_000)
+    await platform.end(build, BuildStatus.SUCCEEDED)
+
+    async with asyncio.timeout(10):
+        while await platform.repositories.head("app-1") != commit:
+            await asyncio.to_thread(lambda: None)
+
+
+async def test_a_platform_that_stops_in_the_midst_says_so(platform: Platform) -> None:
+    await platform.commit()
+    pushing = asyncio.create_task(platform.git("push", "heroku", "main"))
+    await platform.build()
+
+    platform.hooks.cancel()
+    push = await pushing
+
+    assert push.status == 1
+    assert remote(push.said)[-1] == (" !     The platform restarted during the build. Push again.")
+
+
+async def test_a_hook_that_finds_nobody_says_so(platform: Platform) -> None:
+    await platform.commit()
+    platform.hooks.cancel()
+    await asyncio.gather(platform.hooks, return_exceptions=True)
+
+    push = await platform.git("push", "heroku", "main")
+
+    assert push.status == 1
+    assert remote(push.said) == [" !     The platform does not answer. Push again in a moment."]
+
+
+async def test_a_large_push_does_not_sit_in_memory(platform: Platform) -> None:
+    with (platform.work / "blob").open("wb") as blob:
+        for _ in range(32):
+            blob.write(os.urandom(1024 * 1024))
+    await platform.commit()
+    before = peak()
+
+    push, _ = await asyncio.gather(
+        platform.git("-c", "core.compression=0", "push", "heroku", "main"),
+        platform.compile("done\n"),
+    )
+
+    assert push.status == 0
+    assert peak() - before < 16 * 1024 * 1024
+
+
+def peak() -> int:
+    """Bytes of memory that this process has had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+async def test_the_repositorys_size_is_known_after_a_push(platform: Platform) -> None:
+    await platform.commit()
+    await asyncio.gather(platform.git("push", "heroku", "main"), platform.compile("done\n"))
+
+    async with asyncio.timeout(10):
+        while True:
+            async with platform.db.read() as tx:
+                app = await apps.find(tx, "app-1")
+            assert app is not None
+            if app.repo_size is not None:
+                break
+
+    assert app.repo_size == await platform.repositories.size("app-1")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({TOKEN: "wrong"}, "Authentication failed"),
+        ({f"heroku:{TOKEN}@": ""}, "could not read Username"),
+        ({"quiet-meadow": "nobodys-app"}, "not found"),
+        ({"quiet-meadow": "anothers-app"}, "403"),
+    ],
+)
+async def test_who_may_not_push_is_told_so(
+    platform: Platform, change: dict[str, str], said: str
+) -> None:
+    await platform.commit()
+    url = platform.url
+    for old, new in change.items():
+        url = url.replace(old, new)
+
+    push = await platform.git("push", url, "main")
+
+    assert (push.status, said in push.said) == (128, True), push.said
+
+
+async def test_the_files_of_a_repository_are_not_served(platform: Platform) -> None:
+    async with platform.client() as client:
+        dumb = await client.get("/info/refs")
+        file = await client.get("/config")
+        odd = await client.post("/git-upload-archive")
+
+    assert (dumb.status_code, file.status_code, odd.status_code) == (403, 405, 403)
 
 
 def remote(said: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -132,8 +133,8 @@ async def talking(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """`argv` while it runs, its stdin, stdout and stderr as streams that the caller serves.
 
-    A command that is still there at the end of the block is killed and reaped. Raises CommandFailed
-    when it cannot run.
+    A command that is still there at the end of the block is killed with all that it started, which
+    might hold its streams open otherwise. Raises CommandFailed when it cannot run.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -142,6 +143,7 @@ async def talking(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=env,
+            start_new_session=True,
         )
     except OSError as error:
         raise CommandFailed(argv, None, str(error)) from error
@@ -149,5 +151,5 @@ async def talking(
         yield process
     finally:
         if process.returncode is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
