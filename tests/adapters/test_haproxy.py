@@ -25,6 +25,7 @@ from tests.web import Web, free_ports
 def folder() -> Iterator[Path]:
     # pytest's own folders have long names, and a socket's path is short.
     with tempfile.TemporaryDirectory(prefix="dd") as name:
+        Path(name).chmod(0o711)
         yield Path(name)
 
 
@@ -347,6 +348,22 @@ async def test_a_taken_port_is_named_with_the_process_that_holds_it(
 async def test_what_is_no_haproxy_is_refused(settings: Settings, table: Table) -> None:
     with pytest.raises(errors.RouterFailed, match="This is no HAProxy"):
         await Haproxy(replace(settings, haproxy="/bin/echo")).start(table)
+
+
+async def test_an_old_haproxy_is_refused(folder: Path, settings: Settings, table: Table) -> None:
+    old = folder / "haproxy"
+    old.write_text("#!/bin/sh\necho 'HAProxy version 2.6.12-1+deb12u2 2025/04/16'\n")
+    old.chmod(0o755)
+
+    with pytest.raises(errors.RouterFailed, match=r"is HAProxy 2\.6, which is too old"):
+        await Haproxy(replace(settings, haproxy=str(old))).start(table)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+async def test_who_speaks_with_the_world_is_not_root(haproxy: Haproxy) -> None:
+    status = Path(f"/proc/{await haproxy.runtime.pid()}/status").read_text()
+
+    assert re.search(r"^Uid:\t65534\t65534\t65534\t65534$", status, re.MULTILINE)
 
 
 async def test_a_certificate_that_is_added_is_served_at_once_with_http2(

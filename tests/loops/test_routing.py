@@ -148,6 +148,7 @@ async def routing(world: World, settings: Settings) -> AsyncIterator[Platform]:
 async def settings() -> AsyncIterator[Settings]:
     http, https = free_ports(2)
     with tempfile.TemporaryDirectory(prefix="dd") as folder:
+        Path(folder).chmod(0o711)
         settings = Settings(
             paths=Paths(data=Path(folder)),
             ports=Ports(http=http, https=https),

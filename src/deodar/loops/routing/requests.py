@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import structlog
 
+from deodar.adapters.haproxy import sockets
 from deodar.adapters.haproxy.config import LOG_COLUMNS
 from deodar.adapters.haproxy.table import slot_number
 from deodar.loops.routing import plan
@@ -149,13 +150,7 @@ class Requests:
 
     async def serve(self) -> None:
         """Listens until cancelled."""
-        loop = asyncio.get_running_loop()
-        try:
-            server = await loop.create_unix_server(lambda: _Stream(self), str(self._socket))
-        except OSError as error:
-            raise errors.RouterFailed(f"Cannot listen on {self._socket}: {error}") from error
-        self._socket.chmod(0o600)
-        async with server:
+        async with await sockets.listen(self._socket, lambda: _Stream(self)) as server:
             await server.serve_forever()
 
     def take(self, lines: list[bytes]) -> None:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import structlog
 
+from deodar.adapters.haproxy import sockets
 from deodar.adapters.haproxy.table import slot_number
-from deodar.model import errors
 
 log = structlog.get_logger("deodar")
 
 PATIENCE = 75.0  #: seconds from a request to H20 (devcenter: error-codes)
-BACKLOG = 4096  #: a thousand requests may wake an app at once
 
 
 class Waker:
@@ -32,15 +31,7 @@ class Waker:
 
     async def serve(self) -> None:
         """Listens until cancelled. Those who wait then ask again, of whoever listens next."""
-        loop = asyncio.get_running_loop()
-        try:
-            server = await loop.create_unix_server(
-                lambda: _Hold(self), str(self._socket), backlog=BACKLOG
-            )
-        except OSError as error:
-            raise errors.RouterFailed(f"Cannot listen on {self._socket}: {error}") from error
-        self._socket.chmod(0o600)
-        async with server:
+        async with await sockets.listen(self._socket, lambda: _Hold(self)) as server:
             try:
                 await server.serve_forever()
             finally:
