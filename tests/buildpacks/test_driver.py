@@ -29,6 +29,25 @@ def test_a_procfile_alone_is_enough(shop: Workshop, tmp_path: Path) -> None:
     assert built.outcome.detected == "heroku/procfile"
 
 
+def test_a_cache_that_has_outgrown_its_use_is_begun_anew(shop: Workshop, tmp_path: Path) -> None:
+    source = lay(tmp_path / "app", {"Procfile": "web: ./run"})
+    shop.cache.mkdir(parents=True)
+    (shop.cache / "kept").mkdir()
+    (shop.cache / "small").write_text("")
+    shop.build(source)
+    small_stayed = (shop.cache / "small").exists()
+    with (shop.cache / "kept/large").open("w") as large:
+        large.truncate(5 * 1000**3)
+
+    built = shop.build(source)
+
+    assert small_stayed
+    assert built.output.splitlines()[0] == (
+        "-----> Clearing the build cache, which has grown to 5001 MB (max is 4000 MB)"
+    )
+    assert list(shop.cache.iterdir()) == []
+
+
 def test_buildpacks_run_in_order_and_each_sees_the_exports_of_those_before(
     shop: Workshop, tmp_path: Path
 ) -> None:

@@ -118,6 +118,14 @@ run_all() {
   done
 }
 
+# Tools only ever add to their caches; one that has outgrown its use is begun anew.
+limit=4000 # MB
+size=$(du --summarize --apparent-size --block-size=1MB "$cache_dir" | cut -f 1)
+if ((size > limit)); then
+  echo "-----> Clearing the build cache, which has grown to $size MB (max is $limit MB)"
+  find "$cache_dir" -mindepth 1 -delete
+fi
+
 chmod -f +x "$work"/*/bin/*
 cd "$build_dir" || exit 1
 if (($#)); then
