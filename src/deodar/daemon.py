@@ -325,7 +325,12 @@ class Platform:
 
 def limits(settings: Settings) -> Limits:
     return Limits(
-        boot=timedelta(seconds=settings.boot_timeout), stop=timedelta(seconds=settings.stop_timeout)
+        boot=timedelta(seconds=settings.boot_timeout),
+        stop=timedelta(seconds=settings.stop_timeout),
+        first_rest=timedelta(seconds=settings.first_rest),
+        last_rest=timedelta(seconds=settings.last_rest),
+        cycle=timedelta(seconds=settings.cycle),
+        cycle_spread=timedelta(seconds=settings.cycle_spread),
     )
 
 

@@ -86,6 +86,10 @@ class Settings:
     build_timeout: float = 15 * 60  #: seconds (devcenter: slug-compiler)
     boot_timeout: float = 60
     stop_timeout: float = 30
+    first_rest: float = 10 * 60  #: of a dyno that crashed twice; doubled by each further crash
+    last_rest: float = 24 * 60 * 60  #: the longest
+    cycle: float = 24 * 60 * 60  #: how long a dyno runs before it is restarted for its own good
+    cycle_spread: float = 216 * 60  #: and as much more at random
     drain_timeout: float = 30  #: how long a web dyno's running requests may take before SIGTERM
 
 
@@ -126,5 +130,9 @@ def read(environ: Mapping[str, str]) -> Settings:
         build_timeout=number("DEODAR_BUILD_TIMEOUT", 15 * 60),
         boot_timeout=number("DEODAR_BOOT_TIMEOUT", 60),
         stop_timeout=number("DEODAR_STOP_TIMEOUT", 30),
+        first_rest=number("DEODAR_CRASH_FIRST_REST", 10 * 60),
+        last_rest=number("DEODAR_CRASH_LAST_REST", 24 * 60 * 60),
+        cycle=number("DEODAR_CYCLE", 24 * 60 * 60),
+        cycle_spread=number("DEODAR_CYCLE_SPREAD", 216 * 60),
         drain_timeout=number("DEODAR_DRAIN_TIMEOUT", 30),
     )

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from deodar.store import apps, dynos
+from deodar.store import releases as ledger
 from tests.loops.conftest import SHOP, World
 
 Rebuilt = Callable[[World], AbstractAsyncContextManager[World]]
@@ -78,6 +79,46 @@ async def test_a_deploy_that_crashes_at_boot_leaves_the_old_dyno_serving(world: 
     assert world.machine.containers[old.id].spec.slug == "SHA256:1"
     assert world.running() == ["web.1"]
     assert "web.1: The slug is damaged." in await world.said()
+
+
+async def test_a_release_that_crashes_at_boot_fails_and_the_old_one_is_whole_again(
+    world: World,
+) -> None:
+    await world.deploy(web=2, worker=1, clock=1)
+    await world.settle()
+    before = {dyno.id for dyno in await world.dynos()}
+    world.engine._on_start = lambda engine, spec: engine.exit(spec.id, 1)
+    await world.deploy(web=2, worker=1)
+    await world.settle()
+
+    kept = {dyno.id for dyno in await world.dynos() if dyno.type != "clock"}
+    assert kept <= before
+    async with world.db.read() as tx:
+        told = [
+            (each.version, each.status.value, each.current)
+            for each in await ledger.of_app(tx, SHOP.id)
+        ]
+    assert told == [(1, "succeeded", False), (2, "succeeded", True), (3, "failed", False)]
+    assert {each.type: each.quantity for each in await world.formation()} == {
+        "web": 2,
+        "clock": 1,
+        "worker": 1,
+    }
+    assert (
+        "api: Release v3 failed: web.1 crashed during boot (Process exited with status 1). "
+        "v2 goes on serving"
+    ) in await world.said()
+
+
+async def test_a_dyno_is_cycled_after_a_day(world: World) -> None:
+    await world.deploy(web=1, worker=1)
+    await world.settle()
+    before = {dyno.id for dyno in await world.dynos()}
+    await world.pass_time(hours=24, minutes=216)
+
+    assert world.running() == ["web.1", "worker.1"]
+    assert not before & {dyno.id for dyno in await world.dynos()}
+    assert "worker.1: Cycling" in await world.said()
 
 
 async def test_a_dyno_that_exits_restarts_at_once_then_rests_and_says_so(world: World) -> None:

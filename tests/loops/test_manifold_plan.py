@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from deodar.engines.base import Sighting
 from deodar.loops.manifold import plan
-from deodar.loops.manifold.plan import Forget, Kill, Launch, Limits, Start, Stop, Terminate, Wish
+from deodar.loops.manifold.plan import (
+    FailRelease,
+    Forget,
+    Kill,
+    Launch,
+    Limits,
+    Start,
+    Stop,
+    Terminate,
+    Wish,
+)
+from deodar.model import dyno as rules
 from deodar.model.app import AppId
 from deodar.model.dyno import Dyno, Kind, State
 from deodar.model.formation import ProcessType
@@ -100,6 +111,90 @@ def test_a_new_release_replaces_a_worker_at_once() -> None:
     old = a_dyno("worker.1", release_id="r1")
 
     assert steps(wish(worker=1), old) == [Stop(old, "release"), Start("worker", 1)]
+
+
+def test_a_worker_waits_with_the_web_dynos_of_its_release() -> None:
+    old_web = a_dyno("web.1", release_id="r1", routed=True)
+    new_web = a_dyno("web.1", State.STARTING, id="new")
+    old_worker = a_dyno("worker.1", release_id="r1")
+
+    assert steps(wish(web=1, worker=1), old_web, new_web, old_worker) == []
+
+    serving = replace(new_web, state=State.UP, routed=True)
+    assert steps(wish(web=1, worker=1), old_web, serving, old_worker) == [Stop(old_web, "release")]
+
+    leaving = replace(old_web, state=State.STOPPING)
+    assert steps(wish(web=1, worker=1), leaving, serving, old_worker) == [
+        Stop(old_worker, "release"),
+        Start("worker", 1),
+    ]
+
+
+def test_without_preboot_web_dynos_are_stopped_as_their_successors_start() -> None:
+    old = a_dyno("web.1", release_id="r1", routed=True)
+
+    assert steps(replace(wish(web=1), preboot=False), old) == [
+        Stop(old, "release"),
+        Start("web", 1),
+    ]
+
+
+@pytest.mark.parametrize("crash", [{"crashes": 2}, {"crashes": 1, "killed": True}])
+def test_a_release_that_does_not_come_up_fails_and_the_serving_one_is_current_again(
+    crash: dict[str, object],
+) -> None:
+    old = a_dyno("web.1", release_id="r1", release_version=1, routed=True)
+    new = a_dyno("web.1", State.CRASHED, id="new", **crash)
+
+    assert steps(wish(web=1), old, new) == [FailRelease("r2", "r1", new)]
+
+
+def test_a_release_is_given_a_second_try() -> None:
+    old = a_dyno("web.1", release_id="r1", routed=True)
+    new = a_dyno("web.1", State.CRASHED, id="new", crashes=1, restart_at=NOW)
+
+    assert steps(wish(web=1), old, new) == [Start("web", 1, 1, new)]
+
+
+def test_a_release_without_one_to_go_back_to_does_not_fail() -> None:
+    crashed = a_dyno("web.1", State.CRASHED, crashes=2, restart_at=NOW + timedelta(minutes=10))
+
+    assert steps(wish(web=1), crashed) == []
+
+
+def test_after_a_day_a_dyno_is_cycled_its_successor_first() -> None:
+    old = a_dyno("worker.1")
+    day = timedelta(hours=24, minutes=216).total_seconds()
+
+    assert steps(wish(worker=1), old, after=timedelta(hours=24).total_seconds() - 1) == []
+    assert steps(wish(worker=1), old, after=day) == [Start("worker", 1)]
+
+    later = NOW + timedelta(seconds=day)
+    successor = a_dyno("worker.1", id="new", state_since=later, created_at=later)
+    assert steps(wish(worker=1), old, successor, after=day) == [Stop(old, "cycling")]
+
+
+def test_dynos_are_cycled_one_at_a_time() -> None:
+    first, second = a_dyno("web.1", routed=True), a_dyno("web.2", routed=True)
+    day = timedelta(hours=24, minutes=216).total_seconds()
+
+    assert steps(wish(web=2), first, second, after=day) == [Start("web", 1)]
+
+
+def test_dynos_are_not_all_due_at_the_same_moment() -> None:
+    dues = {rules.cycles_at(a_dyno("web.1", id=f"{n:036d}")) - NOW for n in range(50)}
+
+    assert len(dues) > 40
+    assert min(dues) >= timedelta(hours=24)
+    assert max(dues) < timedelta(hours=24, minutes=216)
+
+
+def test_the_next_look_is_when_something_is_due_and_not_before() -> None:
+    resting = a_dyno("web.1", State.CRASHED, restart_at=NOW + timedelta(seconds=600))
+    overdue = a_dyno("web.2", State.CRASHED, restart_at=NOW - timedelta(seconds=1))
+
+    assert plan.next_look([resting, overdue], NOW, LIMITS) == 600
+    assert plan.next_look([overdue], NOW, LIMITS) is None
 
 
 def test_another_size_replaces_a_dyno_without_a_release() -> None:
@@ -216,8 +311,11 @@ def test_every_dyno_gets_at_most_one_step(dynos: list[Dyno], web: int, after: fl
     given_steps = steps(wish(web=web, worker=1), *dynos, after=after)
 
     starts = [step for step in given_steps if isinstance(step, Start)]
+    if any(isinstance(step, FailRelease) for step in given_steps):
+        assert len(given_steps) == 1
+        return
     touched = [start.instead_of.id for start in starts if start.instead_of]
-    touched += [step.dyno.id for step in given_steps if not isinstance(step, Start)]
+    touched += [step.dyno.id for step in given_steps if not isinstance(step, Start | FailRelease)]
     assert len(touched) == len(set(touched))
     places = [(start.type, start.number) for start in starts]
     assert len(places) == len(set(places))
@@ -236,22 +334,25 @@ def seen(running: bool = False, status: int | None = None, oom: bool = False) ->
 
 
 def test_an_exit_of_zero_is_a_crash_for_a_formation_dyno() -> None:
-    after = plan.notice(a_dyno("web.1"), seen(status=0), NOW)
+    after = plan.notice(a_dyno("web.1"), seen(status=0), NOW, LIMITS)
 
     assert (after.state, after.exit_status, after.crashes) == (State.CRASHED, 0, 1)
 
 
 def test_a_one_off_that_exits_is_complete_whatever_its_status() -> None:
-    assert plan.notice(a_dyno("run.1"), seen(status=3), NOW).state is State.COMPLETE
+    assert plan.notice(a_dyno("run.1"), seen(status=3), NOW, LIMITS).state is State.COMPLETE
 
 
 def test_a_stopping_dyno_that_exits_is_down() -> None:
-    assert plan.notice(a_dyno("web.1", State.STOPPING), seen(status=143), NOW).state is State.DOWN
+    assert (
+        plan.notice(a_dyno("web.1", State.STOPPING), seen(status=143), NOW, LIMITS).state
+        is State.DOWN
+    )
 
 
 def test_the_first_crash_restarts_at_once_and_later_ones_rest_longer_each_time() -> None:
     rests = [
-        plan.notice(a_dyno("web.1", crashes=crashes), seen(status=1), NOW).restart_at
+        plan.notice(a_dyno("web.1", crashes=crashes), seen(status=1), NOW, LIMITS).restart_at
         for crashes in (0, 1, 2, 3, 20)
     ]
 
@@ -267,7 +368,7 @@ def test_the_first_crash_restarts_at_once_and_later_ones_rest_longer_each_time()
 def test_a_crash_after_ten_minutes_up_restarts_at_once_again() -> None:
     long_up = a_dyno("web.1", crashes=5, state_since=NOW - timedelta(minutes=10))
 
-    assert plan.notice(long_up, seen(status=1), NOW).restart_at == NOW
+    assert plan.notice(long_up, seen(status=1), NOW, LIMITS).restart_at == NOW
 
 
 @pytest.mark.parametrize(
@@ -281,10 +382,10 @@ def test_a_crash_after_ten_minutes_up_restarts_at_once_again() -> None:
     ],
 )
 def test_a_crash_says_why(sighting: Sighting | None, reason: str | None) -> None:
-    assert plan.notice(a_dyno("web.1"), sighting, NOW).reason == reason
+    assert plan.notice(a_dyno("web.1"), sighting, NOW, LIMITS).reason == reason
 
 
 def test_a_running_dyno_is_left_as_it_is() -> None:
     dyno = a_dyno("web.1")
 
-    assert plan.notice(dyno, seen(running=True), NOW) is dyno
+    assert plan.notice(dyno, seen(running=True), NOW, LIMITS) is dyno

@@ -76,6 +76,29 @@ async def roll_back(tx: Tx, app: App, target: Release, *, user: str, now: dateti
     )
 
 
+async def fail(tx: Tx, app: App, failed: Release, *, back_to: str, now: datetime) -> Release:
+    """`failed` did not come up: the release with id `back_to`, which still serves, is current again,
+    its config vars and process types with it. Answers that one."""
+    back = await releases.get(tx, back_to)
+    if back is None or back.slug_id is None:
+        raise errors.StoreFailed(f"The app {app.name} has no release to go back to.")
+    slug = await releases.slug(tx, back.slug_id)
+    if slug is None:
+        raise errors.StoreFailed(f"The slug of {back.name} of {app.name} is not in the store.")
+    await releases.fail(tx, failed, back_to=back, now=now)
+    before = await releases.formation_before(tx, app.id, back.version + 1)
+    present = {each.type: each for each in await formations.of_app(tx, app.id)}
+    restored = []
+    for name, command in slug.process_types.items():
+        quantity, size = before.get(name, (0, formation.DEFAULT_SIZE))
+        gone = ProcessType(type=name, quantity=quantity, size=size, command=command)
+        restored.append(replace(present.get(name, gone), command=command))
+    await formations.replace(tx, app.id, restored)
+    await apps.update_app(tx, replace(app, stack=slug.stack, slug_size=slug.size, updated_at=now))
+    tx.ring(app.id)
+    return back
+
+
 async def _append(
     tx: Tx,
     app: App,
@@ -98,9 +121,9 @@ async def _append(
         created_at=now,
         updated_at=now,
     )
-    await releases.append(tx, new)
+    present = await formations.of_app(tx, app.id)
+    await releases.append(tx, new, formation_before=present)
     if slug is not None:
-        present = await formations.of_app(tx, app.id)
         await formations.replace(tx, app.id, reshape(present, slug.process_types))
         app = replace(app, stack=slug.stack, slug_size=slug.size)
     await apps.update_app(tx, replace(app, updated_at=now, released_at=now))

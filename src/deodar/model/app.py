@@ -11,6 +11,10 @@ from deodar.model import errors
 
 AppId = NewType("AppId", str)
 
+#: a config var of an app by which its web dynos may take longer, or less long, to bind
+BOOT_TIMEOUT = "DEODAR_BOOT_TIMEOUT"
+BOOT_TIMEOUTS = range(1, 601)  #: seconds that it may say
+
 NAME = re.compile(r"[a-z][a-z0-9-]{1,28}[a-z0-9]")
 DEFAULT_STACK = "deodar-12"
 
@@ -35,6 +39,9 @@ class App:
     stack: str = DEFAULT_STACK  #: what the current slug runs on
     build_stack: str = DEFAULT_STACK  #: what the next build will use
     maintenance: bool = False
+    preboot: bool = (
+        True  #: new web dynos take over before old ones stop; off is Heroku's classic way
+    )
     buildpacks: tuple[str, ...] = ()  #: set by the owner, in order; empty means detect
     detected_buildpack: str | None = None  #: pinned by the first successful build
     slot: int  #: the router backend that is this app's for life
@@ -93,6 +100,11 @@ def merge_config(current: Mapping[str, str], changes: Mapping[str, str | None]) 
             raise errors.InvalidParams(
                 f"Config var {key} is set by the platform; choose another name."
             )
+        if key == BOOT_TIMEOUT and not _is_boot_timeout(value):
+            raise errors.InvalidParams(
+                f"{BOOT_TIMEOUT} must be a number of seconds from {BOOT_TIMEOUTS[0]} to "
+                f"{BOOT_TIMEOUTS[-1]}."
+            )
         if "\0" in value:
             raise errors.InvalidParams(
                 f"Config var {key} contains a NUL byte, which no process can be given."
@@ -104,6 +116,16 @@ def merge_config(current: Mapping[str, str], changes: Mapping[str, str | None]) 
             f"Config vars take {size} bytes in all; the limit is {CONFIG_LIMIT}. Remove some or shorten them."
         )
     return merged
+
+
+def boot_timeout(config: Mapping[str, str], default: float) -> float:
+    """Seconds in which the app's web dynos must bind: its own, or the platform's."""
+    own = config.get(BOOT_TIMEOUT)
+    return float(own) if own is not None else default
+
+
+def _is_boot_timeout(value: str) -> bool:
+    return value.isascii() and value.isdigit() and int(value) in BOOT_TIMEOUTS
 
 
 ADJECTIVES = [

@@ -126,15 +126,19 @@ class Dyno:
         return replace(self, state=target, state_since=now)
 
 
-#: dyno sizes aside, how long things may take (devcenter: dynos)
+#: how long things may take (devcenter: dynos); each is a setting
 BOOT_TIMEOUT = timedelta(seconds=60)
 STOP_TIMEOUT = timedelta(seconds=30)
 LONG_RUN = timedelta(minutes=10)  #: a crash after so long up restarts at once
-FIRST_BACKOFF = timedelta(minutes=10)
-LAST_BACKOFF = timedelta(hours=24)
+FIRST_REST = timedelta(minutes=10)
+LAST_REST = timedelta(hours=24)
+CYCLE = timedelta(hours=24)
+CYCLE_SPREAD = timedelta(minutes=216)  #: added at random, so that not all cycle at once
 
 
-def backoff(crashes: int) -> timedelta:
+def backoff(
+    crashes: int, *, first: timedelta = FIRST_REST, last: timedelta = LAST_REST
+) -> timedelta:
     """How long a dyno rests before its next start after so many crashes in a row.
 
     The first restart is immediate, then 10, 20, 40 minutes … up to 24 hours (devcenter: dynos,
@@ -142,5 +146,14 @@ def backoff(crashes: int) -> timedelta:
     """
     if crashes <= 1:
         return timedelta(0)
-    # 2**8 * 10 min is beyond a day already; the bound keeps the number small
-    return min(FIRST_BACKOFF * (1 << min(crashes - 2, 8)), LAST_BACKOFF)
+    # 2**20 times the first rest is beyond the last for any sane setting; the bound keeps it finite
+    return min(first * (1 << min(crashes - 2, 20)), last)
+
+
+def cycles_at(
+    dyno: Dyno, *, every: timedelta = CYCLE, spread: timedelta = CYCLE_SPREAD
+) -> datetime:
+    """When a dyno that is up is restarted for its own good (devcenter: dynos, "Automatic dyno
+    restarts"). At random, but the same each time one asks."""
+    share = int.from_bytes(dyno.id.encode()[-4:], "big") % 10_000 / 10_000
+    return dyno.state_since + every + spread * share

@@ -1,8 +1,12 @@
 """Slugs and the release ledger in the database. The ledger only grows; at most one is current."""
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from sqlalchemy import ColumnElement, RowMapping, insert, select, update
 
 from deodar.model.app import AppId
+from deodar.model.formation import ProcessType
 from deodar.model.release import Release, ReleaseStatus, Slug
 from deodar.store import schema
 from deodar.store.db import Tx, moment
@@ -44,15 +48,10 @@ async def checksums(tx: Tx) -> set[str]:
     return {row["checksum"] for row in await tx.all(select(slugs.c.checksum))}
 
 
-async def append(tx: Tx, release: Release) -> None:
+async def append(tx: Tx, release: Release, *, formation_before: Sequence[ProcessType]) -> None:
     """Adds `release` to the ledger; if it is current, the one that was is not any more."""
     if release.current:
-        await tx.execute(
-            update(table)
-            .where(table.c.app_id == release.app_id)
-            .where(table.c.current)
-            .values(current=False)
-        )
+        await _none_current(tx, release.app_id)
     await tx.execute(
         insert(table).values(
             id=release.id,
@@ -64,9 +63,41 @@ async def append(tx: Tx, release: Release) -> None:
             status=release.status.value,
             current=release.current,
             config=tx.seal(release.config),
+            formation_before=[[each.type, each.quantity, each.size] for each in formation_before],
             created_at=release.created_at.timestamp(),
             updated_at=release.updated_at.timestamp(),
         )
+    )
+
+
+async def fail(tx: Tx, failed: Release, *, back_to: Release, now: datetime) -> None:
+    """`failed` is so, and `back_to` the current one again."""
+    await _none_current(tx, failed.app_id)
+    await tx.execute(
+        update(table)
+        .where(table.c.id == failed.id)
+        .values(status=ReleaseStatus.FAILED.value, updated_at=now.timestamp())
+    )
+    await tx.execute(update(table).where(table.c.id == back_to.id).values(current=True))
+
+
+async def formation_before(tx: Tx, app_id: str, version: int) -> dict[str, tuple[int, str]]:
+    """Quantity and size of each process type as it was before the release with that version."""
+    row = await tx.first(
+        select(table.c.formation_before)
+        .where(table.c.app_id == app_id)
+        .where(table.c.version == version)
+    )
+    return (
+        {}
+        if row is None
+        else {kind: (number, size) for kind, number, size in row["formation_before"]}
+    )
+
+
+async def _none_current(tx: Tx, app_id: str) -> None:
+    await tx.execute(
+        update(table).where(table.c.app_id == app_id).where(table.c.current).values(current=False)
     )
 
 

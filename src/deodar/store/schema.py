@@ -41,6 +41,7 @@ apps = Table(
     Column("stack", String(64), nullable=False),
     Column("build_stack", String(64), nullable=False),
     Column("maintenance", Boolean, nullable=False),
+    Column("preboot", Boolean, nullable=False),
     Column("buildpacks", JSON, nullable=False),
     Column("detected_buildpack", String(255)),
     Column("slot", Integer, nullable=False, unique=True),
@@ -91,6 +92,9 @@ releases = Table(
     Column("status", String(16), nullable=False),
     Column("current", Boolean, nullable=False),
     Column("config", LargeBinary, nullable=False),  # Fernet token of the JSON
+    Column(
+        "formation_before", JSON, nullable=False
+    ),  # [type, quantity, size] each, for its failure
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
     UniqueConstraint("app_id", "version"),

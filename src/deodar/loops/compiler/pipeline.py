@@ -15,17 +15,18 @@ from deodar.loops.compiler.buildpack import Outcome
 from deodar.loops.compiler.output import Output, megabytes
 from deodar.loops.compiler.workshop import Workshop
 from deodar.model import errors
-from deodar.model.app import App, ConfigVars
+from deodar.model.app import App, ConfigVars, boot_timeout
 from deodar.model.build import Build
 from deodar.model.dyno import Dyno, State
 from deodar.model.formation import MB, DynoSize, ProcessType
-from deodar.model.release import SLUG_LIMIT, Release, Slug
+from deodar.model.release import SLUG_LIMIT, Release, ReleaseStatus, Slug
 from deodar.settings import Settings
 from deodar.store import apps, builds, dynos, formations, releases
 from deodar.store.db import Database
 
 #: a build may use much memory and many processes, but its CPU weight is far below any dyno's
 BUILD_SIZE = DynoSize(name="Build", memory=2048 * MB, pids=4096, shares=64)
+SLACK = 5  #: seconds that a push waits beyond the time in which web dynos must bind
 PEEK = 0.03  #: seconds between looks at a running build's output, and at the dynos of its release
 
 
@@ -201,21 +202,24 @@ class Pipeline:
         return build
 
     async def _verify(self, release: Release, out: Output) -> None:
-        """Waits until the release's web dynos serve, or one cannot. Either way the release stands."""
+        """Waits until the release's web dynos serve, or will not."""
         out.raw(b"Verifying deploy...")
-        deadline = self._clock() + timedelta(seconds=self._settings.boot_timeout + 5)
+        boot = boot_timeout(release.config, self._settings.boot_timeout)
+        deadline = self._clock() + timedelta(seconds=boot + SLACK)
+        crashed: Dyno | None = None
         while self._clock() < deadline:
             async with self._db.read() as tx:
                 formation = await formations.of_app(tx, release.app_id)
                 present = await dynos.of_app(tx, release.app_id)
-                current = await releases.current(tx, release.app_id)
+                known = await releases.get(tx, release.id)
             ours = [dyno for dyno in present if dyno.release_id == release.id and dyno.is_web]
-            crashed = next((dyno for dyno in ours if dyno.state is State.CRASHED), None)
-            if crashed is not None:
+            crashed = next((dyno for dyno in ours if dyno.state is State.CRASHED), crashed)
+            failed = known is not None and known.status is ReleaseStatus.FAILED
+            if crashed is not None and (failed or gave_up(crashed)):
                 out.line(" failed.")
-                out.error(tell_crash(crashed))
+                out.error(tell_crash(crashed, failed=failed))
                 return
-            if serves(ours, formation) or current is None or current.id != release.id:
+            if known is None or not known.current or serves(ours, formation):
                 break
             await asyncio.sleep(PEEK)
         out.line(" done.")
@@ -248,9 +252,16 @@ def serves(ours: list[Dyno], formation: list[ProcessType]) -> bool:
     return sum(dyno.state is State.UP and dyno.routed for dyno in ours) >= wished
 
 
-def tell_crash(dyno: Dyno) -> str:
+def gave_up(dyno: Dyno) -> bool:
+    """Whether a crashed dyno will not start again soon."""
+    return dyno.killed or dyno.crashes > 1
+
+
+def tell_crash(dyno: Dyno, *, failed: bool) -> str:
     why = dyno.reason or f"Process exited with status {dyno.exit_status}"
-    return (
-        f"{dyno.name} crashed: {why}\n"
-        "A release that served before goes on serving. See what it wrote: heroku logs --tail"
+    after = (
+        f"The release v{dyno.release_version} failed; the one before it goes on serving.\n"
+        if failed
+        else ""
     )
+    return f"{dyno.name} crashed: {why}\n{after}See what it wrote: heroku logs --tail"

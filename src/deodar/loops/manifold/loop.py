@@ -9,15 +9,18 @@ import signal
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import structlog
 
+from deodar.actions import releases as ledger_actions
 from deodar.engines.base import Engine, Sighting
 from deodar.kit.clock import Clock
 from deodar.kit.loop import Bell
 from deodar.loops.manifold import boot, plan
 from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.plan import (
+    FailRelease,
     Forget,
     Kill,
     Launch,
@@ -30,7 +33,7 @@ from deodar.loops.manifold.plan import (
 )
 from deodar.loops.manifold.supervise import Supervisor
 from deodar.model import errors
-from deodar.model.app import App
+from deodar.model.app import App, boot_timeout
 from deodar.model.dyno import GONE, Dyno, Event, Kind, State
 from deodar.model.formation import ProcessType
 from deodar.model.log import LogLine
@@ -56,7 +59,7 @@ class Wanted:
     @property
     def wish(self) -> Wish:
         # Without a slug there is nothing to run; the formation is empty then anyway.
-        return Wish(release_id=self.release.id, formation=self.formation)
+        return Wish(release_id=self.release.id, formation=self.formation, preboot=self.app.preboot)
 
 
 class Manifold:
@@ -110,11 +113,14 @@ class Manifold:
         if wanted is None:
             await self._clear(sightings)
             return None
-        steps = plan.plan(wanted.wish, present, self._clock(), self._limits)
-        await self._act(wanted, steps)
+        now, limits = self._clock(), self._limits_of(wanted)
+        await self._act(wanted, plan.plan(wanted.wish, present, now, limits))
         unread = await self._sweep(app_id, present, sightings)
-        rest = plan.next_look(present, self._clock(), self._limits)
-        return UNREAD_PAUSE if unread else rest
+        return UNREAD_PAUSE if unread else plan.next_look(present, now, limits)
+
+    def _limits_of(self, wanted: Wanted) -> Limits:
+        seconds = boot_timeout(wanted.release.config, self._limits.boot.total_seconds())
+        return replace(self._limits, boot=timedelta(seconds=seconds))
 
     async def _read(self, app_id: str) -> tuple[Wanted | None, list[Dyno]]:
         async with self._db.read() as tx:
@@ -133,7 +139,7 @@ class Manifold:
         now = self._clock()
         seen = []
         for dyno in present:
-            after = plan.notice(dyno, sightings.get(dyno.id), now)
+            after = plan.notice(dyno, sightings.get(dyno.id), now, self._limits)
             if after is dyno and dyno.state is State.STARTING and self._accepts(dyno):
                 after = dyno.on(Event.BOUND, now)
             if after is not dyno:
@@ -185,6 +191,8 @@ class Manifold:
                         group.create_task(self._kill(dyno, error))
                     case Forget(dyno):
                         group.create_task(self._forget(dyno))
+                    case FailRelease():
+                        group.create_task(self._fail_release(wanted, step))
 
     async def _provision(self, wanted: Wanted, starts: Sequence[Start]) -> list[Dyno]:
         """Records for the dynos to come, all in one transaction, before anything runs."""
@@ -237,7 +245,9 @@ class Manifold:
                     await self._switchboard.plug(dyno)
                 sighting = await self._engine.start(dyno.id)
             except (errors.EngineFailed, errors.StackMissing) as error:
-                await self._save(dyno, plan.refuse(dyno, error.message, self._clock()))
+                await self._save(
+                    dyno, plan.refuse(dyno, error.message, self._clock(), self._limits)
+                )
                 return
         now = self._clock()
         launched = replace(dyno.on(Event.LAUNCHED, now), address=sighting.address)
@@ -253,6 +263,8 @@ class Manifold:
             # From here on the router admits it no more, but it may have done so a moment ago.
             routed = await dynos.is_routed(tx, dyno.id)
             tx.ring(dyno.app_id)
+        if why == "cycling":
+            self._tell(dyno, "Cycling")
         log.info("dyno.stopping", app=dyno.app_id, dyno=dyno.name, id=dyno.id, why=why)
         if not routed:
             # Nothing to wait for: the next look would only find that out.
@@ -269,6 +281,28 @@ class Manifold:
         reason = error if dyno.state is State.STARTING else dyno.reason
         await self._save(dyno, replace(dyno, killed=True, reason=reason))
         await self._engine.signal(dyno.id, signal.SIGKILL)
+
+    async def _fail_release(self, wanted: Wanted, step: FailRelease) -> None:
+        async with self._db.write() as tx:
+            back = await ledger_actions.fail(
+                tx, wanted.app, wanted.release, back_to=step.back_to, now=self._clock()
+            )
+        why = step.dyno.reason or f"Process exited with status {step.dyno.exit_status}"
+        self._logs.append(
+            wanted.app.id,
+            [
+                LogLine(
+                    at=self._clock(),
+                    source="app",
+                    dyno="api",
+                    text=f"Release {wanted.release.name} failed: {step.dyno.name} crashed during boot "
+                    f"({why}). {back.name} goes on serving",
+                )
+            ],
+        )
+        log.warning(
+            "release.failed", app=wanted.app.id, release=wanted.release.name, back_to=back.name
+        )
 
     async def _forget(self, dyno: Dyno) -> None:
         async with self._db.write() as tx:

@@ -10,16 +10,20 @@ from datetime import datetime, timedelta
 
 from deodar.engines.base import Sighting
 from deodar.model import dyno as rules
-from deodar.model.dyno import GONE, Dyno, Event, Kind, State
+from deodar.model.dyno import Dyno, Event, Kind, State
 from deodar.model.formation import ProcessType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long a dyno may take; settings."""
+    """How long a dyno may take, run and rest; settings."""
 
     boot: timedelta = rules.BOOT_TIMEOUT
     stop: timedelta = rules.STOP_TIMEOUT
+    first_rest: timedelta = rules.FIRST_REST
+    last_rest: timedelta = rules.LAST_REST
+    cycle: timedelta = rules.CYCLE
+    cycle_spread: timedelta = rules.CYCLE_SPREAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,8 @@ class Wish:
 
     release_id: str
     formation: tuple[ProcessType, ...]
+    preboot: bool = True  #: a web dyno stops when its successor serves, not before
+    cycling: str | None = None  #: id of the dyno whose turn it is
 
     def of(self, dyno: Dyno) -> ProcessType | None:
         """The line of the formation that wishes for this dyno, if one does."""
@@ -35,6 +41,15 @@ class Wish:
             if each.type == dyno.type and dyno.number <= each.quantity:
                 return each
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class FailRelease:
+    """Its web dynos do not come up, and those of an older release still serve: back to that one."""
+
+    release_id: str
+    back_to: str
+    dyno: Dyno  #: that crashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +99,10 @@ class Forget:
     dyno: Dyno
 
 
-Step = Start | Launch | Stop | Terminate | Kill | Forget
+Step = Start | Launch | Stop | Terminate | Kill | Forget | FailRelease
 
 
-def notice(dyno: Dyno, sighting: Sighting | None, now: datetime) -> Dyno:
+def notice(dyno: Dyno, sighting: Sighting | None, now: datetime, limits: Limits) -> Dyno:
     """The dyno as it is after a look at the engine; unchanged while all is as it was."""
     if not dyno.runs or (sighting is not None and sighting.running):
         return dyno
@@ -97,20 +112,21 @@ def notice(dyno: Dyno, sighting: Sighting | None, now: datetime) -> Dyno:
         exit_status=status,
         reason=dyno.reason or explain(dyno, sighting),
     )
-    return crash(ended, since=dyno, now=now) if ended.state is State.CRASHED else ended
+    return crash(ended, dyno, now, limits) if ended.state is State.CRASHED else ended
 
 
-def refuse(dyno: Dyno, reason: str, now: datetime) -> Dyno:
+def refuse(dyno: Dyno, reason: str, now: datetime, limits: Limits) -> Dyno:
     """The dyno, which the engine could not start."""
     refused = replace(dyno.on(Event.REFUSED, now), reason=reason)
-    return crash(refused, since=dyno, now=now)
+    return crash(refused, dyno, now, limits)
 
 
-def crash(crashed: Dyno, *, since: Dyno, now: datetime) -> Dyno:
+def crash(crashed: Dyno, before: Dyno, now: datetime, limits: Limits) -> Dyno:
     """When a crashed dyno starts again: at once after a long run, else later each time."""
-    ran_long = since.state is State.UP and now - since.state_since >= rules.LONG_RUN
-    crashes = 1 if ran_long else since.crashes + 1
-    return replace(crashed, crashes=crashes, restart_at=now + rules.backoff(crashes))
+    ran_long = before.state is State.UP and now - before.state_since >= rules.LONG_RUN
+    crashes = 1 if ran_long else before.crashes + 1
+    rest = rules.backoff(crashes, first=limits.first_rest, last=limits.last_rest)
+    return replace(crashed, crashes=crashes, restart_at=now + rest)
 
 
 def explain(dyno: Dyno, sighting: Sighting | None) -> str | None:
@@ -128,8 +144,42 @@ def explain(dyno: Dyno, sighting: Sighting | None) -> str | None:
 
 def plan(wish: Wish, dynos: Sequence[Dyno], now: datetime, limits: Limits) -> list[Step]:
     """The steps to take now, at most one for each dyno, and one for each gap in the formation."""
+    failure = fail(wish, dynos)
+    if failure is not None:
+        return [failure]
+    wish = replace(wish, cycling=turn(dynos, now, limits))
     steps = [step for dyno in dynos if (step := judge(dyno, wish, dynos, now, limits)) is not None]
     return steps + fill(wish, dynos)
+
+
+def fail(wish: Wish, dynos: Collection[Dyno]) -> FailRelease | None:
+    """Whether the current release is to be given up: a web dyno of it crashed for the second time or
+    never bound, while one of an older release still serves."""
+    web = [dyno for dyno in dynos if dyno.is_web]
+    serving = [dyno for dyno in web if dyno.routed and dyno.release_id != wish.release_id]
+    crashed = [
+        dyno
+        for dyno in web
+        if dyno.release_id == wish.release_id
+        and dyno.state is State.CRASHED
+        and (dyno.crashes > 1 or dyno.killed)
+    ]
+    if not (wish.preboot and serving and crashed):
+        return None
+    newest = max(serving, key=lambda dyno: dyno.release_version)
+    return FailRelease(wish.release_id, newest.release_id, crashed[0])
+
+
+def turn(dynos: Iterable[Dyno], now: datetime, limits: Limits) -> str | None:
+    """The id of the one dyno that is to be cycled now: the oldest of those that are due."""
+    due = [
+        dyno
+        for dyno in dynos
+        if dyno.state is State.UP
+        and dyno.kind is Kind.FORMATION
+        and now >= rules.cycles_at(dyno, every=limits.cycle, spread=limits.cycle_spread)
+    ]
+    return min(due, key=lambda dyno: (dyno.state_since, dyno.id)).id if due else None
 
 
 def judge(
@@ -154,9 +204,7 @@ def judge_running(
     dyno: Dyno, wish: Wish, dynos: Collection[Dyno], now: datetime, limits: Limits
 ) -> Step | None:
     why = unwanted(dyno, wish, now)
-    if why is not None and (
-        why in STOPS_AT_ONCE or not dyno.is_web or succeeded(dyno, wish, dynos)
-    ):
+    if why is not None and not stays(dyno, why, wish, dynos):
         return Stop(dyno, why)
     if dyno.state is State.STARTING and now - dyno.state_since >= limits.boot and not dyno.killed:
         seconds = f"{limits.boot.total_seconds():g}"
@@ -181,8 +229,35 @@ def judge_stopping(dyno: Dyno, now: datetime, limits: Limits) -> Step | None:
     return None
 
 
-#: reasons that do not wait for a successor to serve in a web dyno's place
-STOPS_AT_ONCE = frozenset({"surplus", "stop"})
+#: reasons that wait for nobody
+STOPS_AT_ONCE = frozenset({"surplus", "stop", "expired"})
+
+
+def stays(dyno: Dyno, why: str, wish: Wish, dynos: Collection[Dyno]) -> bool:
+    """Whether an unwanted dyno runs on for now: until another does its work."""
+    if why in STOPS_AT_ONCE:
+        return False
+    if why == "cycling" or (dyno.is_web and wish.preboot):
+        return not succeeded(dyno, wish, dynos)
+    return held(dyno, wish, dynos)
+
+
+def held(dyno: Dyno, wish: Wish, dynos: Iterable[Dyno]) -> bool:
+    """Whether a dyno that is not web waits with its release's web dynos: if those do not come up, the
+    release fails, and it need not have been touched."""
+    return (
+        wish.preboot
+        and dyno.kind is Kind.FORMATION
+        and not dyno.is_web
+        and dyno.condemned is None
+        and dyno.release_id != wish.release_id
+        and dyno.state in (State.STARTING, State.UP)
+        and wish.of(dyno) is not None
+        and any(
+            other.is_web and other.release_id == dyno.release_id and other.state is State.UP
+            for other in dynos
+        )
+    )
 
 
 def unwanted(dyno: Dyno, wish: Wish, now: datetime) -> str | None:
@@ -203,7 +278,9 @@ def unwanted(dyno: Dyno, wish: Wish, now: datetime) -> str | None:
         return dyno.condemned
     if dyno.release_id != wish.release_id:
         return "release"
-    return "size" if dyno.size != wished.size else None
+    if dyno.size != wished.size:
+        return "size"
+    return "cycling" if dyno.id == wish.cycling else None
 
 
 def stands(dyno: Dyno, wish: Wish) -> bool:
@@ -215,6 +292,7 @@ def stands(dyno: Dyno, wish: Wish) -> bool:
         and dyno.condemned is None
         and dyno.release_id == wish.release_id
         and dyno.size == wished.size
+        and dyno.id != wish.cycling
         and dyno.state not in (State.STOPPING, State.DOWN, State.COMPLETE)
     )
 
@@ -236,14 +314,16 @@ def succeeded(dyno: Dyno, wish: Wish, dynos: Iterable[Dyno]) -> bool:
         and other.name == dyno.name
         and stands(other, wish)
         and other.state is State.UP
-        and other.routed
+        and (other.routed or not other.is_web)
         for other in dynos
     )
 
 
 def fill(wish: Wish, dynos: Sequence[Dyno]) -> list[Step]:
     """A Start for each place in the formation where no dyno stands, lowest numbers first."""
-    taken = {(dyno.type, dyno.number) for dyno in dynos if stands(dyno, wish)}
+    taken = {
+        (dyno.type, dyno.number) for dyno in dynos if stands(dyno, wish) or held(dyno, wish, dynos)
+    }
     return [
         Start(each.type, number)
         for each in wish.formation
@@ -253,9 +333,10 @@ def fill(wish: Wish, dynos: Sequence[Dyno]) -> list[Step]:
 
 
 def next_look(dynos: Iterable[Dyno], now: datetime, limits: Limits) -> float | None:
-    """Seconds until time alone makes something due; None if only an event can."""
-    dues = [due for dyno in dynos if (due := due_at(dyno, limits)) is not None]
-    return max(0.0, (min(dues) - now).total_seconds()) if dues else None
+    """Seconds until time alone makes something due; None if only an event can. What is due by `now`
+    has its step, or waits for another dyno."""
+    dues = [due for dyno in dynos if (due := due_at(dyno, limits)) is not None and due > now]
+    return (min(dues) - now).total_seconds() if dues else None
 
 
 def due_at(dyno: Dyno, limits: Limits) -> datetime | None:
@@ -266,11 +347,8 @@ def due_at(dyno: Dyno, limits: Limits) -> datetime | None:
             return dyno.signalled_at + limits.stop
         case State.CRASHED:
             return dyno.restart_at
+        case State.UP if dyno.kind is Kind.FORMATION:
+            return rules.cycles_at(dyno, every=limits.cycle, spread=limits.cycle_spread)
         case State.UP if dyno.time_to_live is not None:
             return dyno.created_at + timedelta(seconds=dyno.time_to_live)
     return None
-
-
-def ended(dynos: Iterable[Dyno]) -> list[Dyno]:
-    """Those that need no container any more."""
-    return [dyno for dyno in dynos if dyno.state in GONE]
