@@ -341,9 +341,10 @@ async def test_a_dyno_that_nobody_comes_for_is_condemned(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attach, "PATIENCE", 0.02)
-    await board.launch()
+    dyno = await board.launch()
 
     await until_condemned(board)
+    await board.switchboard.adopt(dyno)  # the manifold looks: there is nobody to hang up
 
     assert await board.said() == [
         "run.1234: Awaiting client",

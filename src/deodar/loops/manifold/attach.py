@@ -240,7 +240,8 @@ class Switchboard:
                 elif not ended.done():
                     self._tell(line.dyno, R13)
                     await self._condemn(line.dyno)
-                    ended.cancel()
+                    await self._engine.wait(line.dyno.id)
+                    ended.cancel()  # it may wait for somebody to take its output
         finally:
             del self._lines[line.dyno.id]
             line.over.set()
@@ -304,7 +305,6 @@ class Switchboard:
         async with asyncio.TaskGroup() as group:
             ended = group.create_task(self._engine.wait(dyno.id))
             await self._hang_up(dyno, ended)
-            await ended
 
     async def _hang_up(self, dyno: Dyno, ended: asyncio.Task[None]) -> None:
         """What a client's leaving means to a dyno (devcenter: R16)."""
@@ -318,6 +318,7 @@ class Switchboard:
         if not ended.done():
             self._tell(dyno, R16)
             await self._condemn(dyno)
+            await asyncio.wait({ended})
 
     async def _condemn(self, dyno: Dyno) -> None:
         async with self._db.write() as tx:
