@@ -1,9 +1,11 @@
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from deodar.model.dyno import Kind, State
+from deodar.store import dynos
 
 Given = Any
 
@@ -26,9 +28,32 @@ async def test_dynos_are_as_herokus_schema_says(world: Given, conforms: Given) -
         "app": {"id": app["id"], "name": "example-app"},
         "release": {"id": release.id, "version": 2},
         "attach_url": None,
+        "exit_status": None,
+        "reason": None,
         "created_at": "2026-01-02T03:04:05Z",
         "updated_at": "2026-01-02T03:04:05Z",
     }
+
+
+async def test_a_list_of_dynos_says_why_they_died(world: Given) -> None:
+    app = await world.create()
+    await world.deploy()
+    crashed = await world.start(app["id"], 1)
+    again = await world.start(app["id"], 2)
+    async with world.db.write() as tx:
+        await dynos.update_dyno(tx, replace(crashed, state=State.CRASHED, exit_status=137))
+        await dynos.update_dyno(tx, replace(again, fate="Command not found: gunicorm"))
+
+    answer = await world.get("/apps/example-app/dynos")
+
+    assert answer.headers["Warning-Message"] == (
+        "web.1 crashed: Process exited with status 137 (SIGKILL); "
+        "web.2 was restarted after a crash: Command not found: gunicorm"
+    )
+    assert [each["reason"] for each in answer.json()] == [
+        "Process exited with status 137 (SIGKILL)",
+        "Command not found: gunicorm",
+    ]
 
 
 async def test_an_attached_one_off_is_wished_and_its_url_told_once(

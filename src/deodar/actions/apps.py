@@ -68,6 +68,11 @@ async def set_maintenance(tx: Tx, app: App, maintenance: bool, *, now: datetime)
     return await _update(tx, replace(app, maintenance=maintenance, updated_at=now))
 
 
+async def set_preboot(tx: Tx, app: App, preboot: bool, *, now: datetime) -> App:
+    """Whether web dynos are replaced before they stop, or Heroku's classic way (devcenter: preboot)."""
+    return await _update(tx, replace(app, preboot=preboot, updated_at=now))
+
+
 async def set_build_stack(tx: Tx, app: App, stack: str, *, now: datetime) -> App:
     """The stack that the next build will use; the present slug stays on its own."""
     return await _update(tx, replace(app, build_stack=stack, updated_at=now))

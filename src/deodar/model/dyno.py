@@ -54,6 +54,23 @@ MOVES: Mapping[tuple[State, Event], State] = MappingProxyType(
     }
 )
 
+#: those that end a process which does not handle them; a status over 128 tells of one
+SIGNALS = MappingProxyType(
+    {
+        1: "SIGHUP",
+        2: "SIGINT",
+        3: "SIGQUIT",
+        4: "SIGILL",
+        6: "SIGABRT",
+        7: "SIGBUS",
+        8: "SIGFPE",
+        9: "SIGKILL",
+        11: "SIGSEGV",
+        13: "SIGPIPE",
+        15: "SIGTERM",
+    }
+)
+
 #: what a one-off's end means instead: it is done, whatever the status
 ENDS_COMPLETE = frozenset({State.STARTING, State.UP})
 
@@ -96,6 +113,7 @@ class Dyno:
     killed: bool = False  #: SIGKILL was sent
     exit_status: int | None = None  #: of its last run; 128+n for signal n
     reason: str | None = None  #: why it ended, for the owner
+    fate: str | None = None  #: why the crashed one that it stands in for ended
     crashes: int = 0  #: in a row, since the last release or long run
     restart_at: datetime | None = None  #: when a crashed one may start again
     attached: bool = False  #: somebody's terminal is, or will be, on it
@@ -106,6 +124,17 @@ class Dyno:
     @property
     def name(self) -> str:
         return f"{self.type}.{self.number}"
+
+    @property
+    def cause(self) -> str:
+        """Why it ended, for its owner, in a sentence without its end."""
+        if self.reason is not None:
+            return self.reason
+        status = self.exit_status
+        if status is None:
+            return "Its process ended and nobody knows how"
+        name = SIGNALS.get(status - 128)
+        return f"Process exited with status {status}" + (f" ({name})" if name else "")
 
     @property
     def is_web(self) -> bool:

@@ -160,6 +160,7 @@ dynos = Table(
     Column("killed", Boolean, nullable=False),
     Column("exit_status", Integer),
     Column("reason", Text),
+    Column("fate", Text),
     Column("crashes", Integer, nullable=False),
     Column("restart_at", Moment),
     Column("attached", Boolean, nullable=False),

@@ -3,6 +3,7 @@
 from deodar.model import dyno as dyno_rules
 from deodar.model.app import App
 from deodar.model.dyno import Dyno as DynoNoun
+from deodar.model.dyno import State
 from deodar.wire.base import Named, Shape, stamp
 
 
@@ -21,6 +22,8 @@ class Dyno(Shape):
     app: Named
     release: ReleaseRef
     attach_url: str | None
+    exit_status: int | None  #: ours: how it ended, if it did
+    reason: str | None  #: ours: why it, or the crashed one that it stands in for, ended
     created_at: str
     updated_at: str
 
@@ -49,6 +52,8 @@ def present_dyno(dyno: DynoNoun, app: App, *, attach_url: str | None = None) -> 
         app=Named(id=app.id, name=app.name),
         release=ReleaseRef(id=dyno.release_id, version=dyno.release_version),
         attach_url=attach_url,
+        exit_status=dyno.exit_status,
+        reason=dyno.cause if dyno.state is State.CRASHED else dyno.fate,
         created_at=stamp(dyno.created_at),
         updated_at=stamp(dyno.state_since),
     )

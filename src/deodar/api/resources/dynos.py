@@ -1,5 +1,7 @@
 """/apps/X/dynos: what runs; asks for one-offs, restarts and stops."""
 
+from collections.abc import Sequence
+
 from starlette.responses import Response
 
 from deodar.actions import dynos
@@ -7,6 +9,7 @@ from deodar.actions.dynos import OneOff
 from deodar.api.call import Call, answer
 from deodar.api.context import ATTACH
 from deodar.model import formation
+from deodar.model.dyno import Dyno, State
 from deodar.wire import dyno as wire
 from deodar.wire.base import Empty
 
@@ -15,7 +18,23 @@ async def index(call: Call) -> Response:
     async with call.read() as tx:
         app = await call.app(tx)
         found = await dynos.shown(tx, app)
-    return call.page([wire.present_dyno(each, app) for each in found], "name", "id")
+    page = call.page([wire.present_dyno(each, app) for each in found], "name", "id")
+    if warning := deaths(found):
+        page.headers["Warning-Message"] = warning
+    return page
+
+
+def deaths(found: Sequence[Dyno]) -> str:
+    """Why dynos died, for those who look at them: `heroku ps` prints it as a warning."""
+    told = [
+        f"{dyno.name} crashed: {dyno.cause}"
+        if dyno.state is State.CRASHED
+        else f"{dyno.name} was restarted after a crash: {dyno.fate}"
+        for dyno in found
+        if dyno.state is State.CRASHED or dyno.fate is not None
+    ]
+    # A header holds no more than this, and no other letters.
+    return "; ".join(told)[:2000].encode("ascii", errors="replace").decode()
 
 
 async def create(call: Call) -> Response:

@@ -1,7 +1,8 @@
-"""/apps/X/features: what Heroku lets one switch and this platform always does."""
+"""/apps/X/features: what can be switched for one app."""
 
 from starlette.responses import Response
 
+from deodar.actions import apps
 from deodar.api.call import Call, answer
 from deodar.model import errors
 from deodar.model.app import App
@@ -18,9 +19,9 @@ def features(app: App) -> list[wire.Feature]:
             id=derived_id("feature", PREBOOT),
             name=PREBOOT,
             display_name="Preboot",
-            description="New web dynos take requests before old ones stop. Always on.",
+            description="New web dynos take requests before old ones stop.",
             doc_url="https://devcenter.heroku.com/articles/preboot",
-            enabled=True,
+            enabled=app.preboot,
             state="general",
             feedback_email=app.owner.email,
             created_at=created_at,
@@ -36,22 +37,20 @@ async def index(call: Call) -> Response:
 
 
 async def info(call: Call) -> Response:
-    return answer(await _find(call))
+    async with call.read() as tx:
+        return answer(_find(call, await call.app(tx)))
 
 
 async def update(call: Call) -> Response:
     wish = await call.body(wire.FeatureUpdate)
-    feature = await _find(call)
-    if not wish.enabled:
-        raise errors.InvalidParams(
-            f"The feature {feature.name} is always on and cannot be disabled."
-        )
-    return answer(feature)
-
-
-async def _find(call: Call) -> wire.Feature:
-    async with call.read() as tx:
+    async with call.write() as tx:
         app = await call.app(tx)
+        _find(call, app)
+        app = await apps.set_preboot(tx, app, wish.enabled, now=call.now)
+    return answer(_find(call, app))
+
+
+def _find(call: Call, app: App) -> wire.Feature:
     for feature in features(app):
         if call.word("feature") in (feature.name, feature.id):
             return feature

@@ -258,10 +258,9 @@ def gave_up(dyno: Dyno) -> bool:
 
 
 def tell_crash(dyno: Dyno, *, failed: bool) -> str:
-    why = dyno.reason or f"Process exited with status {dyno.exit_status}"
     after = (
         f"The release v{dyno.release_version} failed; the one before it goes on serving.\n"
         if failed
         else ""
     )
-    return f"{dyno.name} crashed: {why}\n{after}See what it wrote: heroku logs --tail"
+    return f"{dyno.name} crashed: {dyno.cause}\n{after}See what it wrote: heroku logs --tail"

@@ -146,6 +146,8 @@ class Manifold:
                 await self._save(dyno, after)
             if after.runs:
                 self._watch(after)
+            if after.attached and after.state in (State.STARTING, State.UP):
+                await self._switchboard.adopt(after)
             seen.append(after)
         return seen
 
@@ -216,6 +218,7 @@ class Manifold:
                 created_at=now,
                 port=boot.PORT if start.type == "web" else None,
                 crashes=start.crashes,
+                fate=start.instead_of.cause if start.instead_of else None,
             )
             for start in starts
         ]
@@ -287,7 +290,6 @@ class Manifold:
             back = await ledger_actions.fail(
                 tx, wanted.app, wanted.release, back_to=step.back_to, now=self._clock()
             )
-        why = step.dyno.reason or f"Process exited with status {step.dyno.exit_status}"
         self._logs.append(
             wanted.app.id,
             [
@@ -296,7 +298,7 @@ class Manifold:
                     source="app",
                     dyno="api",
                     text=f"Release {wanted.release.name} failed: {step.dyno.name} crashed during boot "
-                    f"({why}). {back.name} goes on serving",
+                    f"({step.dyno.cause}). {back.name} goes on serving",
                 )
             ],
         )

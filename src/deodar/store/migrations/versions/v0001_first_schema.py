@@ -177,6 +177,7 @@ def upgrade() -> None:
         sa.Column("killed", sa.Boolean(), nullable=False),
         sa.Column("exit_status", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("fate", sa.Text(), nullable=True),
         sa.Column("crashes", sa.Integer(), nullable=False),
         sa.Column("restart_at", sa.Float(precision=53), nullable=True),
         sa.Column("attached", sa.Boolean(), nullable=False),
