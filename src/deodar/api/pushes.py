@@ -18,6 +18,7 @@ from deodar.actions import builds as wishes
 from deodar.adapters.git import Repositories
 from deodar.api.outputs import Outputs
 from deodar.kit.clock import Clock
+from deodar.kit.conversations import Conversations
 from deodar.model import errors
 from deodar.model.build import BuildStatus
 from deodar.store import apps, builds
@@ -46,26 +47,20 @@ class Pushes:
         self._repositories = repositories
         self._outputs = outputs
         self._pushing: set[str] = set()  #: apps
-        self._talks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         # One that a killed process left behind would refuse us the name.
         self.socket.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._talk, self.socket)
-        os.chmod(self.socket, 0o600)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            server.close()
-            for talk in self._talks:
-                talk.cancel()
-            await asyncio.gather(*self._talks, return_exceptions=True)
-            self.socket.unlink(missing_ok=True)
+        async with Conversations("pushes", self._talk) as talks:
+            server = await asyncio.start_unix_server(talks.begin, self.socket)
+            os.chmod(self.socket, 0o600)
+            try:
+                async with server:
+                    await asyncio.Event().wait()
+            finally:
+                self.socket.unlink(missing_ok=True)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._talks.add(task)
         try:
             await self._take(reader, writer)
         except errors.PlatformError as refusal:
@@ -73,7 +68,6 @@ class Pushes:
         except (ConnectionError, asyncio.IncompleteReadError):
             log.info("push.left")  # the hook died; what it had asked for by then is in the store
         finally:
-            self._talks.discard(task)
             with suppress(ConnectionError):
                 writer.close()
                 await writer.wait_closed()
@@ -86,7 +80,7 @@ class Pushes:
             try:
                 ref, commit, subject = await _read(reader, "source")
                 await self._wish(app_id, build_id, user=user, commit=commit, subject=subject)
-            except BaseException:
+            except (errors.PlatformError, ConnectionError, asyncio.IncompleteReadError):
                 # No build came of it: its source would lie there for ever.
                 shutil.rmtree(self.builds / build_id, ignore_errors=True)
                 raise

@@ -21,6 +21,7 @@ import structlog
 
 from deodar.engines.base import Attachment, Engine
 from deodar.kit.clock import Clock
+from deodar.kit.conversations import Conversations
 from deodar.kit.signing import Signer
 from deodar.model import errors
 from deodar.model.dyno import Dyno, State
@@ -175,15 +176,16 @@ class Switchboard:
 
     async def serve(self, listen: str, port: int, context: ssl.SSLContext) -> None:
         """Answers clients until it is cancelled; then lets go of all lines, and the dynos run on."""
-        server = await asyncio.start_server(self._meet, listen, port, ssl=context)
-        async with server, asyncio.TaskGroup() as group:
-            self._group = group
-            self._serves.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self._serves.clear()
-                self._group = None
+        async with Conversations("rendezvous", self._meet) as clients:
+            server = await asyncio.start_server(clients.begin, listen, port, ssl=context)
+            async with server, asyncio.TaskGroup() as group:
+                self._group = group
+                self._serves.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self._serves.clear()
+                    self._group = None
 
     async def plug(self, dyno: Dyno) -> None:
         """Takes the dyno's terminal, between the engine's `create` and `start`; may be repeated.
