@@ -8,6 +8,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+STRIDE = 5  #: how many percent a long thing gets between two lines about it
+
 
 class Failed(click.ClickException):
     """A command did not do what was asked; says what is wrong and what to do."""
@@ -28,15 +30,19 @@ class Teller(Protocol):
 
 
 class _Lines:
-    """For a file or a pipe: each thing once, on a line of its own."""
+    """For a file or a pipe: each thing once, on a line of its own, and a long one a line now and then."""
 
     def __init__(self) -> None:
         self._last = ""
+        self._due = 0  #: the percent from which on the next line is told
 
     def tell(self, text: str, fraction: float | None = None) -> None:
-        if text != self._last:
-            click.echo(text, err=True)
+        percent = None if fraction is None else round(fraction * 100)
+        if text == self._last or (percent is not None and percent < self._due):
+            return
+        click.echo(text, err=True)
         self._last = text
+        self._due = 0 if percent is None else min(percent + STRIDE, 100)
 
 
 class _Bar:
