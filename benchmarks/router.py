@@ -1,6 +1,6 @@
 """Requests per second through the router, against a plain HAProxy of the distribution on one core.
 
-python benchmarks/router.py [--rounds 5] [--seconds 5]
+python benchmarks/router.py [--rounds 9] [--seconds 3]
 
 Ours is the embedded HAProxy with the platform's whole configuration: 1000 slots, Heroku's headers, and
 its log line, which a reader turns into an app's log. Theirs is /usr/sbin/haproxy with one backend and
@@ -207,8 +207,8 @@ def compare(rounds: int, seconds: int) -> Sequence[Runs]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.read:

@@ -22,12 +22,13 @@ COLUMNS = {
     "server": "web.1-11111111",
     "slot": "app_0007",
     "code": "-",
-    "protocol": "https",
+    "frontend": "router~",
     "id": "8601b555-6a83-4c12-8269-97c8e32cdb22",
     "method": "GET",
+    "client": "204.204.204.204",
     "host": "example-app.localhost",
-    "path": "/?a=1",
-    "fwd": "204.204.204.204",
+    "uri": "/?a=1",
+    "fwd": "-",
 }
 ASKED = (
     'method=GET path="/?a=1" host=example-app.localhost '
@@ -126,6 +127,20 @@ def test_how_a_request_ended_is_told_as_heroku_does(
     changes: dict[str, str], begins: str, took: str
 ) -> None:
     assert text(**changes) == f"{begins} {ASKED} {took}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"frontend": "router"}, "protocol=http"),
+        ({"uri": "https://example-app.localhost/a/b?c"}, 'path="/a/b?c" '),
+        ({"uri": "https://example-app.localhost"}, 'path="/" '),
+        ({"uri": "*"}, 'path="*" '),
+        ({"fwd": "192.0.2.1, 204.204.204.204"}, 'fwd="192.0.2.1, 204.204.204.204" '),
+    ],
+)
+def test_a_line_tells_how_it_was_asked(changes: dict[str, str], told: str) -> None:
+    assert f" {told}" in f" {text(**changes)} "
 
 
 def test_the_time_a_request_was_held_is_not_the_dynos() -> None:

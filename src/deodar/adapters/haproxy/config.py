@@ -34,12 +34,13 @@ LOG_COLUMNS = (
     "%s",  # server, `<NOSRV>` without
     "%[var(txn.slot)]",
     "%[var(txn.code)]",  # H code, `-` when a dyno answered
-    "%[var(txn.proto)]",
+    "%ft",  # the frontend; ends with `~` if the client spoke TLS
     "%[var(txn.id)]",
     "%HM",
+    "%ci",  # the client's address
     "%[var(txn.host)]",
-    "%[var(txn.path)]",
-    "%[var(txn.fwd)]",
+    "%HU",  # as it came: HTTP/2 has scheme and host before the path
+    "%[var(txn.fwd)]",  # X-Forwarded-For as the dyno was given it, `-` if it is the client's address
 )
 
 #: our pages by what they say; `error` answers for every other H code
@@ -163,6 +164,7 @@ global
   tune.lua.session-timeout 0
   tune.lua.service-timeout 0
   tune.http.maxhdr 1000
+  tune.http.logurilen 8500
   ssl-default-bind-options ssl-min-ver TLSv1.2
 
 defaults base
@@ -202,20 +204,19 @@ frontend router from base
   http-request set-var(txn.host) req.hdr(host),host_only,lower
   http-request set-var(txn.slot) var(txn.host),map({layout.hosts})
   http-request set-var(txn.slot) var(txn.host),regsub(^[^.]+,*),map({layout.hosts}) if !{{ var(txn.slot) -m found }}
-  http-request return status 400 content-type "text/plain" string "Bad request: no host.\\n" if !{{ req.hdr(host) -m found }}
+  http-request return status 400 content-type "text/plain" string "Bad request: no host.\\n" if !{{ var(txn.slot) -m found }} !{{ req.hdr(host) -m found }}
   http-request return status 404 content-type "text/html; charset=utf-8" file {layout.pages / "nothing.html"} if !{{ var(txn.slot) -m found }}
   http-request return status 414 content-type "text/plain" string "URI too long: the limit is 8192 bytes.\\n" if {{ url_len gt 8192 }}
-  http-request set-var(txn.path) pathq
   http-request set-var(txn.id) req.hdr(x-request-id) if {{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9+/=-]{{20,200}}$ }}
   http-request set-var(txn.id) uuid() if !{{ var(txn.id) -m found }}
   http-request set-header X-Request-ID %[var(txn.id)]
-  http-request set-var(txn.fwd) src
   http-request set-var-fmt(txn.fwd) "%[req.fhdr(x-forwarded-for)], %[src]" if {{ req.hdr(x-forwarded-for) -m found }}
-  http-request set-header X-Forwarded-For %[var(txn.fwd)]
-  http-request set-var(txn.proto) str(http)
-  http-request set-var(txn.proto) str(https) if {{ ssl_fc }}
-  http-request set-header X-Forwarded-Proto %[var(txn.proto)]
-  http-request set-header X-Forwarded-Port %[dst_port]
+  http-request set-header X-Forwarded-For %[var(txn.fwd)] if {{ var(txn.fwd) -m found }}
+  http-request add-header X-Forwarded-For %[src] if !{{ var(txn.fwd) -m found }}
+  http-request set-header X-Forwarded-Proto http if !{{ ssl_fc }}
+  http-request set-header X-Forwarded-Port {listen.http} if !{{ ssl_fc }}
+  http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
+  http-request set-header X-Forwarded-Port {listen.https} if {{ ssl_fc }}
   http-request set-header X-Request-Start %[date(0,ms)]
   http-request add-header Via "1.1 heroku-router"
   http-response add-header Via "1.1 heroku-router"

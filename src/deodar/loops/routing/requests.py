@@ -80,8 +80,8 @@ def translate(line: str) -> tuple[int, LogLine] | None:
     if len(columns) <= TABS or columns[11] == "-":
         return None
     accepted, total, receiving, queued, connecting, _, active = columns[:7]
-    status, size, end, server, slot, code, protocol = columns[7:14]
-    request_id, method, host, path, forwarded = columns[14:]
+    status, size, end, server, slot, code, frontend = columns[7:14]
+    request_id, method, client, host, uri, forwarded = columns[14:]
     at = datetime.fromtimestamp(float(accepted) + max(int(total), 0) / 1000, UTC)
     if code == "-":
         code = _ending(end[:2], server, status)
@@ -105,8 +105,9 @@ def translate(line: str) -> tuple[int, LogLine] | None:
         source="heroku",
         dyno="router",
         text=(
-            f'{begins} method={method} path="{_quoted(path)}" host={host} request_id={request_id} '
-            f'fwd="{_quoted(forwarded)}" {took} protocol={protocol}'
+            f'{begins} method={method} path="{_quoted(_path(uri))}" host={host} '
+            f'request_id={request_id} fwd="{client if forwarded == "-" else _quoted(forwarded)}" '
+            f"{took} protocol={'https' if frontend.endswith('~') else 'http'}"
         ),
     )
 
@@ -131,6 +132,14 @@ def _shown_status(code: str, status: str) -> str:
 
 def _ms(time: int) -> str:
     return f"{time}ms" if time >= 0 else ""
+
+
+def _path(uri: str) -> str:
+    """`/a?b` of `/a?b` or `https://host/a?b`."""
+    if uri.startswith("/"):
+        return uri
+    _, scheme, rest = uri.partition("://")
+    return f"/{rest.partition('/')[2]}" if scheme else uri
 
 
 def _quoted(text: str) -> str:
