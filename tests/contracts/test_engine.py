@@ -24,7 +24,7 @@ import pytest_asyncio
 from deodar import settings
 from deodar.engines import base
 from deodar.engines.local.engine import LocalEngine
-from deodar.engines.memory import Machine, MemoryEngine
+from deodar.engines.memory import Machine, MemoryEngine, MemoryProcess
 from deodar.model import errors
 from deodar.model.app import ConfigVars
 from deodar.model.formation import size_of
@@ -93,9 +93,34 @@ def puppet(**changes: Any) -> base.Spec:
     return replace(spec, **changes)
 
 
+SPEAK = "echo out; echo oops >&2; exit 3"
+MEASURE = "stty size; read _; stty size"
+
+
+def play(process: MemoryProcess) -> None:
+    """In memory, what the programs of these tests do."""
+    match process.argv:
+        case ("cat",):
+            process.on_input = lambda data: process.say(data) if data else process.exit(0)
+        case ("sh", "-c", script) if script == SPEAK:
+            process.say(b"out\n")
+            process.say(b"oops\n", stream="stderr")
+            process.exit(3)
+        case ("sh", "-c", script) if script == MEASURE:
+
+            def measure(_: bytes = b"") -> None:
+                process.say("{} {}\r\n".format(*(process.size or ())).encode())
+
+            measure()
+            process.on_input = measure
+        case ("printenv", *names):
+            process.say("".join(f"{process.env[name]}\n" for name in names).encode())
+            process.exit(0)
+
+
 class MemoryStage:
     def __init__(self) -> None:
-        self.engine: MemoryEngine = MemoryEngine(Machine())
+        self.engine: MemoryEngine = MemoryEngine(Machine(), on_exec=play)
 
     def spec(self, **changes: Any) -> base.Spec:
         return puppet(**changes)
@@ -103,7 +128,7 @@ class MemoryStage:
     @asynccontextmanager
     async def reopen(self) -> AsyncIterator[None]:
         await self.engine.close()
-        self.engine = MemoryEngine(self.engine.machine)
+        self.engine = MemoryEngine(self.engine.machine, on_exec=play)
         await self.engine.prepare()
         yield
 
@@ -530,13 +555,128 @@ async def test_a_closed_peer_that_was_reading_reads_the_end(stage: Stage) -> Non
         assert await reading == b""
 
 
-async def heard_from(peer: base.Attachment, last: bytes) -> bytes:
+async def heard_from(peer: base.Attachment | base.Process, last: bytes) -> bytes:
     """All that it says up to `last`, in however many pieces."""
     heard = b""
     async with asyncio.timeout(DEADLINE):
         while not heard.endswith(last) and (data := await peer.read()):
             heard += data
     return heard
+
+
+# processes beside its own
+
+
+async def test_a_second_process_has_streams_and_a_status_of_its_own(stage: Stage) -> None:
+    container = await run(stage)
+
+    async with stage.engine.exec(container, ("sh", "-c", SPEAK), env={}) as process:
+        said = await heard_from(process, b"\n"), await process.read_errors()
+        status = await process.wait()
+
+    assert (said, status) == ((b"out\n", b"oops\n"), 3)
+    assert await text(stage, container) == []
+    assert await sighting(stage, container) == seen(container)
+
+
+async def test_a_second_process_hears_input_and_its_end(stage: Stage) -> None:
+    container = await run(stage)
+
+    async with stage.engine.exec(container, ("cat",), env={}) as process:
+        await process.write(b"to you\n")
+        echo = await heard_from(process, b"to you\n")
+        await process.close_stdin()
+        rest = await process.read()
+        status = await process.wait()
+
+    assert (echo, rest, status) == (b"to you\n", b"", 0)
+
+
+async def test_a_second_process_has_a_terminal_of_the_size_that_is_wished(stage: Stage) -> None:
+    container = await run(stage)
+    command = ("sh", "-c", MEASURE)
+
+    async with stage.engine.exec(container, command, env={}, terminal=(33, 111)) as process:
+        first = await heard_from(process, b"33 111\r\n")
+        await process.resize(44, 99)
+        await process.write(b"\n")
+        second = await heard_from(process, b"44 99\r\n")
+
+    assert (first, second.lstrip(b"\r\n")) == (b"33 111\r\n", b"44 99\r\n")
+
+
+async def test_a_second_process_has_the_environment_of_the_first_and_what_is_added(
+    stage: Stage,
+) -> None:
+    container = await run(stage)
+    command = ("printenv", "HOME", "TERM")
+
+    async with stage.engine.exec(container, command, env={"TERM": "vt100"}) as process:
+        said = await heard_from(process, b"vt100\n")
+
+    assert said == b"/app\nvt100\n"
+
+
+@pytest.mark.parametrize("terminal", [None, (24, 80)])
+async def test_a_second_process_ends_with_the_block_and_the_first_runs_on(
+    stage: Stage, terminal: tuple[int, int] | None
+) -> None:
+    container = await run(stage)
+
+    async with stage.engine.exec(
+        container, ("sleep", "1000"), env={}, terminal=terminal
+    ) as process:
+        pass
+
+    assert await process.wait() == 128 + signal.SIGHUP
+    assert await sighting(stage, container) == seen(container)
+
+
+async def test_a_second_process_hears_signals_that_the_first_does_not(stage: Stage) -> None:
+    container = await run(stage)
+
+    async with stage.engine.exec(container, ("sleep", "1000"), env={}) as process:
+        await process.signal(signal.SIGUSR1)
+        async with asyncio.timeout(DEADLINE):
+            status = await process.wait()
+
+    assert status == 128 + signal.SIGUSR1
+    assert await sighting(stage, container) == seen(container)
+
+
+async def test_a_second_process_ends_with_its_container(stage: Stage) -> None:
+    container = await run(stage)
+
+    async with stage.engine.exec(container, ("sleep", "1000"), env={}) as process:
+        await stage.exit(container, 0)
+        async with asyncio.timeout(DEADLINE):
+            status = await process.wait()
+
+    assert status == 128 + signal.SIGKILL
+
+
+async def test_nothing_runs_in_and_nobody_reaches_what_has_ended(stage: Stage) -> None:
+    container = await run(stage)
+    await stage.exit(container, 0)
+    await ended(stage, container)
+
+    for unreachable in (container, "nobody"):
+        with pytest.raises(errors.EngineFailed):
+            async with stage.engine.exec(unreachable, ("true",), env={}):
+                pass
+        with pytest.raises(errors.EngineFailed):
+            await stage.engine.dial(unreachable, "localhost", PORT)
+
+
+async def test_a_port_that_is_listened_on_can_be_dialled_and_no_other(stage: Stage) -> None:
+    container = await run(stage)
+    await stage.accept(container, PORT)
+
+    for host in ("localhost", "0.0.0.0"):
+        with await stage.engine.dial(container, host, PORT) as connection:
+            assert connection.getblocking() is False
+        with pytest.raises(errors.EngineFailed, match=f"Cannot connect to {host}:{PORT + 1}"):
+            await stage.engine.dial(container, host, PORT + 1)
 
 
 # slugs

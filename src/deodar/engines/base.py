@@ -5,7 +5,9 @@ Every call may be repeated: starting what runs and stopping what is gone are no 
 outlive the control plane; a new Engine on the same data directory finds them again.
 """
 
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -89,6 +91,31 @@ class Attachment(Protocol):
         """Let go; the container runs on."""
 
 
+class Process(Protocol):
+    """One more process in a container, beside its own."""
+
+    async def read(self) -> bytes:
+        """Its next output, b"" at the end; with a terminal its errors too."""
+
+    async def read_errors(self) -> bytes:
+        """What it writes to stderr next, b"" at the end; with a terminal at once."""
+
+    async def write(self, data: bytes) -> None:
+        """Input for it; dropped if it does not read any more."""
+
+    async def close_stdin(self) -> None:
+        """No more input: end of file for pipes, nothing for a terminal."""
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Set its terminal's size; nothing without a terminal."""
+
+    async def signal(self, signal: int) -> None:
+        """Send it a signal, and to no other process; nothing once it has ended."""
+
+    async def wait(self) -> int:
+        """Its exit status when it has ended, 128+n for signal n. Others may hold its output longer."""
+
+
 class Engine(Protocol):
     """Where dynos run. Raises errors.EngineFailed when the machine below fails it: a sentence that the
     app's owner can read, since it ends as the reason of a crash. R17's begins with `Error R17`."""
@@ -139,6 +166,25 @@ class Engine(Protocol):
 
     async def attach(self, container_id: str) -> Attachment:
         """Join its terminal or pipes; one at a time. Between `create` and its end."""
+
+    def exec(
+        self,
+        container_id: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        terminal: tuple[int, int] | None = None,
+    ) -> AbstractAsyncContextManager[Process]:
+        """One more process in a container that runs: as the same user, with no more rights, in /app,
+        with `env` over the environment that the Spec gave. `terminal` is its rows and columns.
+
+        At the end of the block a process that still runs is hung up, and soon killed. It ends with its
+        container, too.
+        """
+
+    async def dial(self, container_id: str, host: str, port: int) -> socket.socket:
+        """A connection from inside the container's network, where `localhost` is the container itself:
+        connected, not blocking, the caller's to close."""
 
     async def remove(self, container_id: str) -> None:
         """Kill it if it runs and leave nothing of it: processes, mounts, network, cgroups, files."""

@@ -7,7 +7,9 @@ them, unless it is `deaf`. A Machine outlives its engines, as a real one does.
 
 import asyncio
 import signal as signals
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -40,6 +42,8 @@ class Container:
     heard: bytearray = field(default_factory=bytearray)  #: input that it was given
     input_ended: bool = False
     size: tuple[int, int] | None = None  #: of its terminal
+    processes: "list[MemoryProcess]" = field(default_factory=list)  #: beside its own
+    callers: list[socket.socket] = field(default_factory=list)  #: who dialled, for it to answer
 
 
 @dataclass(slots=True)
@@ -55,7 +59,7 @@ class MemoryEngine:
     """Keeps base.Engine's promise in memory.
 
     `on_start` is what every container's process does first; without it those with a port accept
-    connections on it at once.
+    connections on it at once. `on_exec` is what every process beside it does.
     """
 
     def __init__(
@@ -64,10 +68,12 @@ class MemoryEngine:
         *,
         now: clock.Clock = clock.wall,
         on_start: Callable[["MemoryEngine", base.Spec], None] | None = None,
+        on_exec: Callable[["MemoryProcess"], None] | None = None,
     ) -> None:
         self.machine = machine if machine is not None else Machine()
         self._now = now
         self._on_start = on_start or _accept
+        self._on_exec = on_exec
         self._refusal: str | None = None
         self._grown: set[str] = set()
         self._growth = asyncio.Event()
@@ -155,6 +161,34 @@ class MemoryEngine:
         container.peer = MemoryAttachment(container)
         return container.peer
 
+    @asynccontextmanager
+    async def exec(
+        self,
+        container_id: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        terminal: tuple[int, int] | None = None,
+    ) -> AsyncIterator[base.Process]:
+        container = self._running(container_id)
+        process = MemoryProcess(tuple(argv), container.spec.env | dict(env), terminal)
+        container.processes.append(process)
+        if self._on_exec is not None:
+            self._on_exec(process)
+        try:
+            yield process
+        finally:
+            process.exit(128 + signals.SIGHUP)
+
+    async def dial(self, container_id: str, host: str, port: int) -> socket.socket:
+        container = self._running(container_id)
+        if port not in container.ports:
+            raise errors.EngineFailed(f"Cannot connect to {host}:{port}: connection refused")
+        ours, theirs = socket.socketpair()
+        container.callers.append(theirs)
+        ours.setblocking(False)
+        return ours
+
     async def remove(self, container_id: str) -> None:
         container = self.machine.containers.get(container_id)
         if container is not None:
@@ -196,6 +230,8 @@ class MemoryEngine:
         container.oom_killed = oom_killed
         container.ports.clear()
         container.ended.set()
+        for process in container.processes:
+            process.exit(128 + signals.SIGKILL)
         if container.peer is not None:
             container.peer.told.put_nowait(b"")
 
@@ -212,11 +248,83 @@ class MemoryEngine:
         for container_id in self.machine.containers:
             self.exit(container_id, None)
 
+    def _running(self, container_id: str) -> Container:
+        container = self._known(container_id)
+        if not container.started or container.ended.is_set():
+            raise errors.EngineFailed("The dyno does not run.")
+        return container
+
     def _known(self, container_id: str) -> Container:
         container = self.machine.containers.get(container_id)
         if container is None:
             raise errors.EngineFailed(f"There is no container {container_id} on this machine.")
         return container
+
+
+class MemoryProcess:
+    """Keeps base.Process's promise; what it does, a test does in its place: `say`, `exit`."""
+
+    def __init__(
+        self, argv: tuple[str, ...], env: Mapping[str, str], size: tuple[int, int] | None
+    ) -> None:
+        self.argv = argv
+        self.env = env
+        self.size = size  #: of its terminal
+        self.heard = bytearray()
+        self.input_ended = asyncio.Event()
+        self.on_input: Callable[[bytes], None] = lambda _: None
+        self.status: int | None = None
+        self._terminal = size is not None
+        self._ended = asyncio.Event()
+        self._told: asyncio.Queue[bytes] = asyncio.Queue()
+        self._complained: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def say(self, data: bytes, *, stream: str = "stdout") -> None:
+        queue = self._told if self._terminal or stream == "stdout" else self._complained
+        queue.put_nowait(data)
+
+    def exit(self, status: int) -> None:
+        if self.status is None:
+            self.status = status
+            self._ended.set()
+            for queue in (self._told, self._complained):
+                queue.put_nowait(b"")
+
+    async def read(self) -> bytes:
+        return await _take(self._told)
+
+    async def read_errors(self) -> bytes:
+        return b"" if self._terminal else await _take(self._complained)
+
+    async def write(self, data: bytes) -> None:
+        if self.status is None:
+            self.heard += data
+            self.on_input(data)
+
+    async def close_stdin(self) -> None:
+        if not self._terminal:
+            self.input_ended.set()
+            self.on_input(b"")
+
+    async def resize(self, rows: int, columns: int) -> None:
+        if self._terminal:
+            self.size = (rows, columns)
+
+    async def signal(self, signal: int) -> None:
+        self.exit(128 + signal)
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        assert self.status is not None
+        return self.status
+
+
+async def _take(queue: asyncio.Queue[bytes]) -> bytes:
+    """The next; b"" is the last, and stays."""
+    data = await queue.get()
+    if data == b"":
+        queue.put_nowait(b"")
+    return data
 
 
 class MemoryAttachment:
@@ -227,10 +335,7 @@ class MemoryAttachment:
         self.told: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def read(self) -> bytes:
-        data = await self.told.get()
-        if data == b"":
-            self.told.put_nowait(b"")
-        return data
+        return await _take(self.told)
 
     async def write(self, data: bytes) -> None:
         if not self._container.ended.is_set():

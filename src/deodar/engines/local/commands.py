@@ -83,6 +83,22 @@ def delete(container_id: str, runtime: Runtime) -> Argv:
     return (runtime.path, *runtime.options, "delete", "--force", container_id)
 
 
+def execute(
+    container_id: str, runtime: Runtime, *, folder: Path, terminal: bool, oom_score: int
+) -> Argv:
+    """Runs what `folder` describes in a container, and ends with its status.
+
+    choom, since the runtime leaves a second process's score as its own.
+    """
+    console = ("--tty", f"--console-socket={folder / 'console'}") if terminal else ()
+    return (
+        *("choom", "--adjust", str(oom_score), "--"),
+        *(runtime.path, *runtime.options, "exec", *console),
+        *("--pid-file", str(folder / "pid"), "--process", str(folder / "process.json")),
+        container_id,
+    )
+
+
 def mkfs_erofs(tree: Path, image: Path, *, uid: int) -> Argv:
     """mtimes are kept: a .pyc is stale without its source's."""
     owner = (f"--force-uid={uid}", f"--force-gid={uid}")
@@ -204,6 +220,7 @@ def forwarding(action: str, *, prefix: str) -> tuple[Argv, Argv]:
 PACKAGES: Mapping[str, str] = {
     "conmon": "conmon",
     "nsenter": "util-linux",
+    "choom": "util-linux",
     "unshare": "util-linux",
     "mount": "mount",
     "ip": "iproute2",

@@ -13,7 +13,8 @@ import re
 import resource
 import shutil
 import signal as signals
-from collections.abc import AsyncIterator, Iterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from deodar.engines.local import (
     attachment,
     cgroups,
     commands,
+    dialing,
+    execution,
     images,
     mounts,
     network,
@@ -88,8 +91,10 @@ class LocalEngine:
     async def prepare(self) -> None:
         self._check_tools()
         with _failing("Cannot prepare this machine for dynos"):
-            for folder in (self._short, self._short / "oci", self._short / "sockets"):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if (self._short / "exec").exists():  # we were killed while somebody ran a command
+                shutil.rmtree(self._short / "exec")
+            for name in ("oci", "sockets", "exec"):
+                (self._short / name).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._records.prepare()
             self._boot = records.boot_id()
             self._cgroups = cgroups.detect(mounts.of_the_machine())
@@ -210,6 +215,37 @@ class LocalEngine:
                 folder / "ctl",
                 terminal=container.record.terminal,
             )
+
+    @asynccontextmanager
+    async def exec(
+        self,
+        container_id: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        terminal: tuple[int, int] | None = None,
+    ) -> AsyncIterator[base.Process]:
+        self._running(container_id)
+        async with execution.run(
+            container_id,
+            argv,
+            config=self._records.folder(container_id) / "config.json",
+            env=env,
+            terminal=terminal,
+            runtime=self._runtime,
+            namespace=self._namespace,
+            folder=self._short / "exec",
+        ) as process:
+            yield process
+
+    async def dial(self, container_id: str, host: str, port: int) -> socket.socket:
+        slot = self._network.slot(self._running(container_id).record.slot)
+        with _failing(f"Cannot connect to {host}:{port}"):
+            netns = await self._namespace.open_file(slot.netns)
+            try:
+                return await dialing.connect(netns, host, port)
+            finally:
+                os.close(netns)
 
     async def remove(self, container_id: str) -> None:
         container = self._containers.get(container_id)
@@ -469,6 +505,12 @@ class LocalEngine:
         container = self._containers.get(container_id)
         if container is None:
             raise errors.EngineFailed(f"There is no container {container_id} on this machine.")
+        return container
+
+    def _running(self, container_id: str) -> _Container:
+        container = self._known(container_id)
+        if not container.record.started or container.ended.is_set():
+            raise errors.EngineFailed("The dyno does not run.")
         return container
 
     def _sight(self, container: _Container) -> base.Sighting:

@@ -92,6 +92,10 @@ class Namespace:
         text = await self._do(lambda: Path("/proc/thread-self/mountinfo").read_text())
         return {mount.point for mount in parse(text)}
 
+    async def open_file(self, path: Path) -> int:
+        """A descriptor of what is at `path` in it, for the caller to close."""
+        return await self._do(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
     def close(self) -> None:
         if self._thread is not None:
             self._thread.shutdown()
