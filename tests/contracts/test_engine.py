@@ -31,7 +31,7 @@ from deodar.model.formation import size_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-DEADLINE = 10.0  #: seconds for anything real to happen
+DEADLINE = 30.0  #: seconds for anything real to happen on a busy machine
 PORT = 5000
 PUPPET = """
 import json, os, signal, socket, sys, threading
