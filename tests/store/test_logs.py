@@ -324,12 +324,14 @@ async def test_followers_end_with_the_log(logs: Logs, tmp_path: Path) -> None:
     assert not (tmp_path / APP).exists()
 
 
-async def test_a_log_that_is_gone_is_not_made_again_by_following_it(
+async def test_a_log_that_is_gone_is_not_made_again_by_who_only_looks(
     logs: Logs, tmp_path: Path
 ) -> None:
-    logs.append(APP, [line("one")])
+    logs.append_output(APP, "dyno", output("one"))
     logs.delete(APP)
 
+    logs.forget_dyno(APP, "dyno")
+    assert logs.place(APP, "dyno") == 0
     assert [each async for each in logs.follow(APP, Position(1, 0))] == []
     assert not (tmp_path / APP).exists()
 

@@ -8,7 +8,6 @@ import asyncio
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,20 +81,9 @@ class Repositories:
             raise _unavailable(error) from error
         return finished.text.strip() or None
 
-    async def description(self, app_id: str, commit: str) -> str:
-        """The commit's first line."""
-        command = self._on(app_id, "show", "-s", "--format=%s", commit)
-        return (await self._finish(command)).strip()
-
     async def point_head(self, app_id: str, ref: str) -> None:
         """`ref` is the branch that a clone gets."""
         await self._finish(self._on(app_id, "symbolic-ref", "HEAD", ref))
-
-    async def archive(self, app_id: str, commit: str, target: Path) -> None:
-        """Writes the commit's files to `target` as a tar."""
-        await self._finish(
-            self._on(app_id, "archive", "--format=tar", f"--output={target}", commit)
-        )
 
     async def tidy(self, app_id: str) -> None:
         """Packs what many pushes left behind, when there is enough of it."""
@@ -104,10 +92,6 @@ class Repositories:
     async def size(self, app_id: str) -> int:
         """Bytes that the repository takes on disk."""
         return await asyncio.to_thread(_size, self.path(app_id))
-
-    async def remove(self, app_id: str) -> None:
-        """The app is gone. May be repeated."""
-        await asyncio.to_thread(shutil.rmtree, self.path(app_id), ignore_errors=True)
 
     def serve(
         self,

@@ -91,11 +91,13 @@ class Logs:
 
     def place(self, app_id: str, dyno_id: str) -> int:
         """Where the output of that dyno goes on that is not in the log yet; 0 for a new one."""
-        return self._opened(app_id).places.get(dyno_id, 0)
+        current = self._existing(app_id)
+        return 0 if current is None else current.places.get(dyno_id, 0)
 
     def forget_dyno(self, app_id: str, dyno_id: str) -> None:
         """The dyno is gone for good: its place need not be carried on. May be repeated."""
-        if self._opened(app_id).places.pop(dyno_id, None) is not None:
+        current = self._existing(app_id)
+        if current is not None and current.places.pop(dyno_id, None) is not None:
             self._write(app_id, [_place(dyno_id, "")])
 
     def delete(self, app_id: str) -> None:
@@ -131,10 +133,10 @@ class Logs:
         one with a position that was never reached begins at the end.
         """
         folder = self._directory / app_id
-        if not folder.exists():
-            return  # deleted before we came here: opening it would make another
+        current = self._existing(app_id)
+        if current is None:
+            return
         news = asyncio.Event()
-        current = self._opened(app_id)
         after = min(after, self._end(app_id))
         current.readers.add(news)
         try:
@@ -200,6 +202,12 @@ class Logs:
         )
         for segment in _segments(folder)[:-KEPT]:
             _path(folder, segment).unlink(missing_ok=True)
+
+    def _existing(self, app_id: str) -> _Open | None:
+        """None for a log that is deleted: only to look at it must not make another."""
+        if app_id not in self._open and not (self._directory / app_id).exists():
+            return None
+        return self._opened(app_id)
 
     def _opened(self, app_id: str) -> _Open:
         current = self._open.get(app_id)
