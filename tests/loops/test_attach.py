@@ -320,6 +320,17 @@ async def test_a_client_that_leaves_hangs_up_the_dyno(board: Board) -> None:
     assert await board.condemned() is None
 
 
+async def test_a_line_on_which_nothing_is_said_is_closed(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attach, "IDLE", 0.05)
+    await board.launch()
+    client = await board.join()
+
+    assert await client.rest() == b"rendezvous\r\n"
+    assert await board.said() == ["run.1234: Awaiting client", HANG_UP]
+
+
 async def test_a_dyno_that_does_not_hear_it_is_condemned(board: Board) -> None:
     dyno = await board.launch()
     board.world.engine.deafen(dyno.id)

@@ -4,8 +4,9 @@ Knows sockets, and what each end does when the other goes. When a dyno is plugge
 the manifold's; how its terminal is reached is the engine's.
 
 A client connects over TLS and says its token; it hears `rendezvous` when the dyno is there, then
-bytes go both ways until the dyno ends. A client that leaves is a hang-up: its dyno gets SIGHUP, and
-if it will not hear, is condemned (R16). A dyno that nobody comes for is condemned too (R13).
+bytes go both ways until the dyno ends. A client that leaves, or a line that is silent for an hour, is a
+hang-up: the dyno gets SIGHUP, and if it will not hear, is condemned (R16). A dyno that nobody comes for
+is condemned too (R13).
 
 When this process dies, so does the client's connection: `adopt` treats the dyno as hung up.
 """
@@ -38,6 +39,7 @@ TOKEN_PATIENCE = 10  #: seconds for it, the TLS handshake not counted
 LINE_END = 0.1  #: seconds for the end of a line whose token is there already
 PATIENCE = 30  #: seconds that a dyno waits for its client
 LOOK = 0.5  #: seconds between looks whether a dyno that is not plugged in yet will ever be
+IDLE = 60 * 60  #: seconds of silence after which the line is closed (devcenter: one-off dynos)
 HANG_UPS = 3
 HANG_UP_PAUSE = 5  #: seconds
 LAST_WORDS = 0.5  #: seconds that news of a dyno's end may take
@@ -155,6 +157,7 @@ class Line:
     client: Client | None = None
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    spoke: asyncio.Event = field(default_factory=asyncio.Event)  #: somebody did, of late
 
 
 class Switchboard:
@@ -278,15 +281,18 @@ class Switchboard:
         await client.send(GREETING)
         shown = group.create_task(self._show(line, client))
         left = group.create_task(self._listen(line, client))
-        await asyncio.wait({shown, left}, return_when=asyncio.FIRST_COMPLETED)
+        silent = group.create_task(self._silence(line))
+        await asyncio.wait({shown, left, silent}, return_when=asyncio.FIRST_COMPLETED)
         if not shown.done():
             await self._hang_up(line.dyno, ended)
         left.cancel()
+        silent.cancel()
         await client.close()
 
     async def _show(self, line: Line, client: Client) -> None:
         kept = b""
         while data := await line.output.get():
+            line.spoke.set()
             chunks, kept = split_marks(kept + data)
             for chunk in chunks:
                 await client.send(chunk)
@@ -296,12 +302,21 @@ class Switchboard:
     async def _listen(self, line: Line, client: Client) -> None:
         """Until the client leaves. Its end of input is a byte, which only a terminal understands."""
         while data := await client.receive():
+            line.spoke.set()
             if line.dyno.tty:
                 await line.attachment.write(data)
                 continue
             await line.attachment.write(data.removesuffix(END_OF_INPUT))
             if data.endswith(END_OF_INPUT):
                 await line.attachment.close_stdin()
+
+    async def _silence(self, line: Line) -> None:
+        """Until nothing was said for an hour: a forgotten terminal is one that was left."""
+        with suppress(TimeoutError):
+            while True:
+                line.spoke.clear()
+                async with asyncio.timeout(IDLE):
+                    await line.spoke.wait()
 
     async def _outlive(self, dyno: Dyno) -> None:
         async with asyncio.TaskGroup() as group:
