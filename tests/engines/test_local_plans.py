@@ -454,6 +454,19 @@ def test_oom_kills_are_counted_in_either_versions_words() -> None:
     assert [cgroups.oom_kills(text) for text in texts] == [2, 1, 0]
 
 
+def test_on_version_2_the_kernel_itself_kills_all_and_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "dyno"
+    folder.mkdir()
+    (folder / "cgroup.kill").touch()
+    (folder / "memory.events").write_text("oom_kill 1\n")
+    unified = cgroups.Cgroups(unified=tmp_path, legacy={}, hybrid=None)
+
+    unified.kill("/dyno")
+
+    assert ((folder / "cgroup.kill").read_text(), unified.oom_killed("/dyno")) == ("1", True)
+    assert unified.children("/") == {"dyno"}
+
+
 # mountinfo
 
 
