@@ -43,7 +43,7 @@ def embedded() -> str:
 
 
 def listen_on(address: str, *, http: int, https: int, user: int | None) -> Listen:
-    """Where to listen, on `address`, with as many connections as this process's file limit allows.
+    """Where to listen, with as many connections as this process's file limit allows.
 
     `localhost` is 127.0.0.1 to some clients and ::1 to others, so the one brings the other.
     """
@@ -62,13 +62,14 @@ def listen_on(address: str, *, http: int, https: int, user: int | None) -> Liste
 
 def user_for(run: Path) -> int | None:
     """Who HAProxy's workers shall be: nobody, if we are root and nobody can reach our sockets."""
-    if os.geteuid() != 0:
-        return None
-    closed = [folder for folder in run.parents if not folder.stat().st_mode & stat.S_IXOTH]
-    if closed:
-        log.warning("haproxy.runs_as_root", closed=str(closed[0]))
+    if os.geteuid() != 0 or closed_to_others(run):
         return None
     return config.NOBODY
+
+
+def closed_to_others(run: Path) -> list[Path]:
+    """The folders on the way to this one through which only their owner may pass."""
+    return [folder for folder in run.parents if not folder.stat().st_mode & stat.S_IXOTH]
 
 
 def _has_ipv6_loopback() -> bool:
@@ -98,7 +99,6 @@ class Haproxy:
         self.runtime = runtime.Runtime(self.layout)
         self.slots = 0  #: how many there are; more need a reload
         self._settings = settings
-        self._listen = Listen()
         self._binary = settings.haproxy or embedded()
 
     async def start(self, table: Table) -> bool:
@@ -107,14 +107,7 @@ class Haproxy:
         If not, it goes on with what it had learned before our process ended.
         """
         self.layout.check()
-        self.layout.run.mkdir(parents=True, exist_ok=True)
-        self.layout.run.chmod(0o711)  # the workers may pass, and see what is theirs
-        self._listen = listen_on(
-            self._settings.listen,
-            http=self._settings.ports.http,
-            https=self._settings.ports.https,
-            user=user_for(self.layout.run),
-        )
+        self._make_folder()
         if self.alive():
             return await self._adopt(table)
         await self._launch(table)
@@ -152,7 +145,7 @@ class Haproxy:
         self.layout.pid.unlink(missing_ok=True)
 
     async def _adopt(self, table: Table) -> bool:
-        self.slots = self.layout.slots.read_text().count("\nbackend ")
+        self.slots = self._slots_written()
         await self._answers()
         log.info("haproxy.adopted", pid=self._master(), slots=self.slots)
         outgrown = max(table.hosts.values(), default=0) >= self.slots
@@ -163,10 +156,13 @@ class Haproxy:
 
     async def _launch(self, table: Table) -> None:
         await self._check_version()
+        if os.geteuid() == 0 and (closed := closed_to_others(self.layout.run)):
+            log.warning("haproxy.runs_as_root", closed=str(closed[0]))
         # The workers of a killed master go by themselves, but not always at once.
         self._kill_all()
-        for address in self._listen.addresses:
-            for port in (self._listen.http, self._listen.https):
+        listen = self._listen()
+        for address in listen.addresses:
+            for port in (listen.http, listen.https):
                 ports.check_free(address, port)
         self._write(table)
         for stale in (self.layout.admin, self.layout.master, self.layout.pid):
@@ -216,18 +212,37 @@ class Haproxy:
             raise errors.RouterFailed("HAProxy runs but does not answer.") from last
         self.runtime.forget()
 
+    def _make_folder(self) -> None:
+        try:
+            self.layout.pages.mkdir(parents=True, exist_ok=True)
+            self.layout.run.chmod(0o711)  # the workers may pass to the sockets that are theirs
+        except OSError as error:
+            raise errors.RouterFailed(f"Cannot write {self.layout.run}: {error}") from error
+
     def _write(self, table: Table) -> None:
         """Everything HAProxy reads, before it reads it."""
         highest = max((*table.hosts.values(), *table.servers), default=0)
         self.slots = max(self.slots, config.slots_needed(highest))
-        self.layout.pages.mkdir(parents=True, exist_ok=True)
-        for name, content in config.static_files().items():
-            (self.layout.run / name).write_bytes(content)
-        self.layout.config.write_text(self._config())
-        self.layout.slots.write_text(config.render_slots(table, slots=self.slots))
-        self.layout.hosts.write_text(config.render_hosts(table))
-        self.layout.states.write_text(config.render_states(table))
-        self.layout.certificates.write_text(config.render_certificates(table))
+        files = {
+            **config.static_files(),
+            self.layout.config.name: self._config().encode(),
+            self.layout.slots.name: config.render_slots(table, slots=self.slots).encode(),
+            self.layout.hosts.name: config.render_hosts(table).encode(),
+            self.layout.states.name: config.render_states(table).encode(),
+            self.layout.certificates.name: config.render_certificates(table).encode(),
+        }
+        try:
+            for name, content in files.items():
+                (self.layout.run / name).write_bytes(content)
+        except OSError as error:
+            raise errors.RouterFailed(f"Cannot write {self.layout.run}: {error}") from error
+
+    def _slots_written(self) -> int:
+        """How many slots the HAProxy that runs was started with; 0 if nobody can tell any more."""
+        try:
+            return self.layout.slots.read_text().count("\nbackend ")
+        except FileNotFoundError:
+            return 0
 
     def _changed(self) -> bool:
         """Whether the HAProxy that runs was started with other files than ours."""
@@ -240,7 +255,15 @@ class Haproxy:
             return True
 
     def _config(self) -> str:
-        return config.render_config(self.layout, self._listen)
+        return config.render_config(self.layout, self._listen())
+
+    def _listen(self) -> Listen:
+        return listen_on(
+            self._settings.listen,
+            http=self._settings.ports.http,
+            https=self._settings.ports.https,
+            user=user_for(self.layout.run),
+        )
 
     def _master(self) -> int | None:
         try:
