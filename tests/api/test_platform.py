@@ -109,6 +109,19 @@ async def test_preboot_is_on_until_it_is_switched_off(world: Given) -> None:
     assert (before, off.status_code, off.json()["enabled"], after) == (True, 200, False, False)
 
 
+async def test_runtime_metrics_are_off_until_they_are_switched_on(world: Given) -> None:
+    await world.create()
+    path = "/apps/example-app/features/log-runtime-metrics"
+
+    before = (await world.get(path)).json()["enabled"]
+    on = await world.send("PATCH", path, {"enabled": True})
+    after = (await world.get(path)).json()["enabled"]
+    off = await world.send("PATCH", path, {"enabled": False})
+
+    assert (before, on.status_code, on.json()["enabled"], after) == (False, 200, True, True)
+    assert off.json()["enabled"] is False
+
+
 async def test_an_authorization_is_the_token_one_came_with(world: Given, conforms: Given) -> None:
     answer = await world.send("POST", "/oauth/authorizations", {"description": "mine"})
 

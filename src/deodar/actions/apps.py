@@ -73,6 +73,11 @@ async def set_preboot(tx: Tx, app: App, preboot: bool, *, now: datetime) -> App:
     return await _update(tx, replace(app, preboot=preboot, updated_at=now))
 
 
+async def set_runtime_metrics(tx: Tx, app: App, wished: bool, *, now: datetime) -> App:
+    """Whether its dynos' load and memory are told in its log (devcenter: log-runtime-metrics)."""
+    return await _update(tx, replace(app, runtime_metrics=wished, updated_at=now))
+
+
 async def set_build_stack(tx: Tx, app: App, stack: str, *, now: datetime) -> App:
     """The stack that the next build will use; the present slug stays on its own."""
     return await _update(tx, replace(app, build_stack=stack, updated_at=now))

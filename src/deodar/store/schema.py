@@ -42,6 +42,7 @@ apps = Table(
     Column("build_stack", String(64), nullable=False),
     Column("maintenance", Boolean, nullable=False),
     Column("preboot", Boolean, nullable=False),
+    Column("runtime_metrics", Boolean, nullable=False),
     Column("buildpacks", JSON, nullable=False),
     Column("detected_buildpack", String(255)),
     Column("slot", Integer, nullable=False, unique=True),

@@ -10,24 +10,55 @@ from deodar.wire import app as wire
 from deodar.wire.base import derived_id, stamp
 
 PREBOOT = "preboot"
+EXEC = "runtime-heroku-exec"
+METRICS = "log-runtime-metrics"
 
 
 def features(app: App) -> list[wire.Feature]:
-    created_at = stamp(app.created_at)
     return [
-        wire.Feature(
-            id=derived_id("feature", PREBOOT),
-            name=PREBOOT,
+        _feature(
+            app,
+            PREBOOT,
             display_name="Preboot",
             description="New web dynos take requests before old ones stop.",
-            doc_url="https://devcenter.heroku.com/articles/preboot",
+            article="preboot",
             enabled=app.preboot,
-            state="general",
-            feedback_email=app.owner.email,
-            created_at=created_at,
-            updated_at=created_at,
-        )
+        ),
+        _feature(
+            app,
+            EXEC,
+            display_name="Heroku Exec",
+            description="Running dynos can be entered by SSH. Always on.",
+            article="exec",
+            enabled=True,
+        ),
+        _feature(
+            app,
+            METRICS,
+            display_name="Log Runtime Metrics",
+            description="Each dyno's load and memory are told in the app's log every 20 seconds.",
+            article="log-runtime-metrics",
+            enabled=app.runtime_metrics,
+        ),
     ]
+
+
+def _feature(
+    app: App, name: str, *, display_name: str, description: str, article: str, enabled: bool
+) -> wire.Feature:
+    created_at = stamp(app.created_at)
+    return wire.Feature(
+        id=derived_id("feature", name),
+        name=name,
+        display_name=display_name,
+        description=description,
+        doc_url=f"https://devcenter.heroku.com/articles/{article}",
+        enabled=enabled,
+        state="general",
+        feedback_email=app.owner.email,
+        created_at=created_at,
+        updated_at=created_at,
+    )
 
 
 async def index(call: Call) -> Response:
@@ -45,8 +76,13 @@ async def update(call: Call) -> Response:
     wish = await call.body(wire.FeatureUpdate)
     async with call.write() as tx:
         app = await call.app(tx)
-        _find(call, app)
-        app = await apps.set_preboot(tx, app, wish.enabled, now=call.now)
+        feature = _find(call, app)
+        if feature.name == PREBOOT:
+            app = await apps.set_preboot(tx, app, wish.enabled, now=call.now)
+        elif feature.name == METRICS:
+            app = await apps.set_runtime_metrics(tx, app, wish.enabled, now=call.now)
+        elif not wish.enabled:
+            raise errors.InvalidParams(f"The feature {feature.name} is always on.")
     return answer(_find(call, app))
 
 

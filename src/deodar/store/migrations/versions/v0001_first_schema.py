@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("build_stack", sa.String(length=64), nullable=False),
         sa.Column("maintenance", sa.Boolean(), nullable=False),
         sa.Column("preboot", sa.Boolean(), nullable=False),
+        sa.Column("runtime_metrics", sa.Boolean(), nullable=False),
         sa.Column("buildpacks", sa.JSON(), nullable=False),
         sa.Column("detected_buildpack", sa.String(length=255), nullable=True),
         sa.Column("slot", sa.Integer(), nullable=False),
