@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from deodar.model import errors
 from deodar.store import apps, dynos
 from deodar.store import releases as ledger
 from tests.loops.conftest import SHOP, World
@@ -298,3 +299,28 @@ async def test_a_kill_between_record_and_container_is_mended(
         await again.settle()
 
         assert (again.running(), len(again.machine.containers)) == (["worker.1"], 1)
+
+
+async def test_a_clock_set_back_an_hour_delays_no_restart(world: World) -> None:
+    await world.deploy(worker=1)
+    await world.settle()
+    for _ in range(2):
+        world.engine.exit((await world.dyno("worker.1")).id, 1)
+        await world.settle()
+    assert await world.states() == {"worker.1": "crashed"}
+
+    await world.pass_time(hours=-1)
+    await world.pass_time(minutes=10)
+
+    assert await world.states() == {"worker.1": "up"}
+
+
+async def test_a_full_log_disk_keeps_no_dyno_from_starting(world: World) -> None:
+    def full(app_id: str, lines: object) -> None:
+        raise errors.StoreFailed("No space left on device")
+
+    world.logs.append = full  # type: ignore[method-assign]
+    await world.deploy(web=1)
+    await world.settle()
+
+    assert await world.states() == {"web.1": "up"}

@@ -385,6 +385,18 @@ def test_a_crash_says_why(sighting: Sighting | None, reason: str | None) -> None
     assert plan.notice(a_dyno("web.1"), sighting, NOW, LIMITS).reason == reason
 
 
+def test_a_clock_that_is_set_back_changes_no_wait() -> None:
+    later = NOW + timedelta(hours=1)
+    crashed = a_dyno(
+        "web.1", State.CRASHED, state_since=later, restart_at=later + timedelta(minutes=10)
+    )
+    stubborn = a_dyno("web.1", State.STOPPING, state_since=later, signalled_at=later)
+
+    assert plan.rebase(crashed, NOW).restart_at == NOW + timedelta(minutes=10)
+    assert plan.rebase(stubborn, NOW).signalled_at == NOW
+    assert plan.rebase(stubborn, later) is stubborn
+
+
 def test_a_running_dyno_is_left_as_it_is() -> None:
     dyno = a_dyno("web.1")
 

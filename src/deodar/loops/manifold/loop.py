@@ -138,12 +138,13 @@ class Manifold:
     ) -> list[Dyno]:
         now = self._clock()
         seen = []
-        for dyno in present:
+        for known in present:
+            dyno = plan.rebase(known, now)
             after = plan.notice(dyno, sightings.get(dyno.id), now, self._limits)
             if after is dyno and dyno.state is State.STARTING and self._accepts(dyno):
                 after = dyno.on(Event.BOUND, now)
-            if after is not dyno:
-                await self._save(dyno, after)
+            if after is not known:
+                await self._save(known, after)
             if after.runs:
                 self._watch(after)
             if after.attached and after.state in (State.STARTING, State.UP):
@@ -340,8 +341,11 @@ class Manifold:
             await self._engine.remove(container_id)
 
     def _tell(self, dyno: Dyno, *texts: str) -> None:
-        now = self._clock()
-        self._logs.append(
-            dyno.app_id,
-            [LogLine(at=now, source="heroku", dyno=dyno.name, text=text) for text in texts],
-        )
+        lines = [
+            LogLine(at=self._clock(), source="heroku", dyno=dyno.name, text=text) for text in texts
+        ]
+        try:
+            self._logs.append(dyno.app_id, lines)
+        except errors.StoreFailed as error:
+            # A full disk must not keep a dyno from starting, or from being stopped.
+            log.error("Cannot tell the app's log", app=dyno.app_id, error=error.message)

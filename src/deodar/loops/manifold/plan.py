@@ -115,6 +115,21 @@ def notice(dyno: Dyno, sighting: Sighting | None, now: datetime, limits: Limits)
     return crash(ended, dyno, now, limits) if ended.state is State.CRASHED else ended
 
 
+def rebase(dyno: Dyno, now: datetime) -> Dyno:
+    """The dyno with its moments moved into a past that there is, after the clock was set back: what
+    was due in a minute is due in a minute still."""
+    if dyno.state_since <= now:
+        return dyno
+    back = dyno.state_since - now
+    return replace(
+        dyno,
+        state_since=now,
+        created_at=min(dyno.created_at, now),
+        signalled_at=dyno.signalled_at and dyno.signalled_at - back,
+        restart_at=dyno.restart_at and dyno.restart_at - back,
+    )
+
+
 def refuse(dyno: Dyno, reason: str, now: datetime, limits: Limits) -> Dyno:
     """The dyno, which the engine could not start."""
     refused = replace(dyno.on(Event.REFUSED, now), reason=reason)
