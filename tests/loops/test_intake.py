@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from deodar.engines.base import Output, Spec
+from deodar.loops.logplane import intake as room
 from deodar.loops.logplane.intake import Intake, Whole, join
 from deodar.model.app import ConfigVars
 from deodar.model.formation import size_of
@@ -124,6 +125,70 @@ async def test_the_last_words_of_a_destroyed_app_make_no_log(world: World) -> No
     await intake(world).reconcile(SHOP.id)
 
     assert await said(world) == []
+
+
+async def test_a_dyno_that_prints_without_end_is_read_bit_by_bit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MUCH", 100)
+    await run(world)
+    reader = intake(world)
+    world.engine.say("one", "x" * 100)
+
+    busy = await reader.reconcile(SHOP.id)
+    quiet = await reader.reconcile(SHOP.id)
+
+    assert busy is not None
+    assert busy > 0
+    assert quiet is None
+
+
+async def test_an_app_that_is_behind_is_not_rung_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MUCH", 100)
+    await run(world)
+    reader = intake(world)
+    rung: asyncio.Queue[str] = asyncio.Queue()
+    watching = asyncio.create_task(reader.watch(rung.put_nowait))
+    world.engine.say("one", "x" * 100)
+    first = await rung.get()
+    await reader.reconcile(SHOP.id)
+    world.engine.say("one", "behind")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    unrung = rung.empty()
+    await reader.reconcile(SHOP.id)
+    world.engine.say("one", "up to date")
+
+    async with asyncio.timeout(5):
+        second = await rung.get()
+
+    assert (first, unrung, second) == (SHOP.id, True, SHOP.id)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_more_than_can_be_logged_is_dropped_and_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "BACKLOG", 500)
+    await run(world)
+    for number in range(100):
+        world.engine.say("one", f"{number:051}", at=START)  # each takes 100 bytes
+
+    await intake(world).reconcile(SHOP.id)
+
+    lines, _ = await world.logs.last(SHOP.id, 6)
+    assert [(line.source, line.text) for line in lines] == [
+        (
+            "heroku",
+            "Error L12 (Local buffer overflow) -> 0.0 MB of output dropped: more is printed than can "
+            "be logged",
+        ),
+        *[("app", f"{number:051}") for number in range(95, 100)],
+    ]
+    assert await world.engine.output("one", world.logs.place(SHOP.id, "one")) == []
 
 
 async def test_an_app_is_rung_when_one_of_its_dynos_prints(world: World) -> None:

@@ -157,6 +157,10 @@ class Engine(Protocol):
     async def output(self, container_id: str, offset: int) -> list[Output]:
         """Its kept output from `offset` on, up to about 1 MB; [] when there is no more for now."""
 
+    async def output_start(self, container_id: str, offset: int, *, at_most: int) -> int:
+        """Where a line begins after which there are at most that many bytes of kept output: `offset`,
+        or a later one. Costs the same however much there is."""
+
     async def output_grew(self) -> frozenset[str]:
         """Waits until something is printed; answers the ids of the containers that have kept output
         since the last call. At most some 20 times a second. One caller only."""

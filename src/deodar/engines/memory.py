@@ -141,6 +141,13 @@ class MemoryEngine:
         start = max(offset, container.discarded)
         return [piece for piece in container.log if piece.offset > start]
 
+    async def output_start(self, container_id: str, offset: int, *, at_most: int) -> int:
+        container = self.machine.containers.get(container_id)
+        if container is None or container.length - offset <= at_most:
+            return offset
+        ends = [piece.offset for piece in container.log]
+        return next((end for end in ends if container.length - end <= at_most), offset)
+
     async def output_grew(self) -> frozenset[str]:
         await self._growth.wait()
         self._growth.clear()

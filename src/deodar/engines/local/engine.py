@@ -199,6 +199,9 @@ class LocalEngine:
     async def output(self, container_id: str, offset: int) -> list[base.Output]:
         return output.read(self._log(container_id), offset)
 
+    async def output_start(self, container_id: str, offset: int, *, at_most: int) -> int:
+        return output.start(self._log(container_id), offset, at_most=at_most)
+
     async def output_grew(self) -> frozenset[str]:
         return await self._outputs.grown()
 

@@ -23,6 +23,23 @@ def read(log: Path, offset: int) -> list[base.Output]:
         os.close(file)
 
 
+def start(log: Path, offset: int, *, at_most: int) -> int:
+    """The beginning of a line from which on there are at most that many bytes."""
+    try:
+        file = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return offset
+    try:
+        late = os.fstat(file).st_size - at_most
+        if late <= offset:
+            return offset
+        # conmon's lines are much shorter than a chunk; one that it is writing now may lack its end
+        newline = os.pread(file, CHUNK, late).find(b"\n")
+        return offset if newline < 0 else late + newline + 1
+    finally:
+        os.close(file)
+
+
 def parse(data: bytes, offset: int) -> list[base.Output]:
     """The lines in `data`, which begins at `offset`; a last line without its newline is left for later.
 

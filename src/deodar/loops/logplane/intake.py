@@ -4,6 +4,7 @@ The place in a dyno's output up to which it is in the log is kept in the log its
 was killed goes on there. The manifold removes an ended dyno only when its output is read to the end.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -13,6 +14,11 @@ from deodar.model.log import LINE_LIMIT, LogLine
 from deodar.store import apps
 from deodar.store.db import Database
 from deodar.store.logs import Logs
+
+
+BACKLOG = 8 * 1024 * 1024  #: bytes of output that wait for us; more is dropped, oldest first (L12)
+MUCH = 64 * 1024  #: bytes; an engine that gave so many may have more
+REST = 4  #: seconds of rest for a second of work while there is more
 
 
 class Whole(NamedTuple):
@@ -54,6 +60,7 @@ class Intake:
         self._db = db
         self._engine = engine
         self._logs = logs
+        self._behind: set[str] = set()  #: apps with output that waits to be read
 
     async def keys(self) -> list[str]:
         """Every app that a dyno is there of."""
@@ -64,40 +71,56 @@ class Intake:
         while True:
             grown = await self._engine.output_grew()
             for app_id in {each.app_id for each in await self._dynos() if each.id in grown}:
-                ring(app_id)
+                if app_id not in self._behind:  # it is read as fast as it may be
+                    ring(app_id)
 
-    async def reconcile(self, app_id: str) -> None:
-        for dyno in await self._dynos():
-            if dyno.app_id == app_id:
-                await self._read(dyno)
+    async def reconcile(self, app_id: str) -> float | None:
+        """Answers when to read on, if there is more: a dyno that prints without end must not take the
+        control plane from everybody else."""
+        self._behind.discard(app_id)  # first: what is printed from now on rings
+        began = time.monotonic()
+        more = [await self._read(dyno) for dyno in await self._dynos() if dyno.app_id == app_id]
+        if not any(more):
+            return None
+        self._behind.add(app_id)
+        return (time.monotonic() - began) * REST * len(self._behind)
 
     async def _dynos(self) -> list[Sighting]:
         """A build's container is no dyno: its output is the compiler's."""
         sightings = await self._engine.sightings()
         return [each for each in sightings.values() if not each.build]
 
-    async def _read(self, dyno: Sighting) -> None:
-        """All that there is of one dyno's output, a megabyte at a time."""
+    async def _read(self, dyno: Sighting) -> bool:
+        """Some of one dyno's output; True if there is more of it."""
         place = self._logs.place(dyno.app_id, dyno.id)
-        while pieces := await self._engine.output(dyno.id, place):
-            lines = join(pieces)
-            if not lines and not dyno.running:
-                # it ended in the midst of a line, and that is all there will be
-                lines = [_whole(pieces)]
-            if not lines or not await self._is_app(dyno.app_id):
-                return
-            self._logs.append_output(
-                dyno.app_id,
-                dyno.id,
-                [(each.offset, _line(dyno, each)) for each in lines],
-            )
-            place = lines[-1].offset
-            await self._engine.discard_output(dyno.id, place)
+        start = await self._engine.output_start(dyno.id, place, at_most=BACKLOG)
+        pieces = await self._engine.output(dyno.id, start)
+        whole = join(pieces)
+        if pieces and not whole and not dyno.running:
+            # it ended in the midst of a line, and that is all there will be
+            whole = [_whole(pieces)]
+        if not whole or not await self._is_app(dyno.app_id):
+            return False
+        lines = [(each.offset, _line(dyno, each)) for each in whole]
+        if start > place:
+            lines.insert(0, (start, _dropped(dyno, start - place, whole[0].at)))
+        self._logs.append_output(dyno.app_id, dyno.id, lines)
+        await self._engine.discard_output(dyno.id, lines[-1][0])
+        return lines[-1][0] - start >= MUCH
 
     async def _is_app(self, app_id: str) -> bool:
         """A destroyed app has no log any more, and must not get one by its dynos' last words."""
         async with self._db.read() as tx:
             return await apps.find(tx, app_id) is not None
+
+
+def _dropped(dyno: Sighting, size: int, at: float) -> LogLine:
+    """What Heroku's log-shuttle says, which counts messages; nobody has read these."""
+    text = (
+        f"Error L12 (Local buffer overflow) -> {size / 1e6:.1f} MB of output dropped: more is "
+        "printed than can be logged"
+    )
+    return LogLine(at=datetime.fromtimestamp(at, UTC), source="heroku", dyno=dyno.name, text=text)
 
 
 def _line(dyno: Sighting, whole: Whole) -> LogLine:
