@@ -182,10 +182,12 @@ async def test_a_dyno_that_stops_finishes_its_requests_before_it_is_let_go(
     platform: Platform,
 ) -> None:
     await platform.world.deploy(web=1)
-    old = await platform.up(Web("old", delay=0.5))
+    web = Web("old", delay=0.5)
+    old = await platform.up(web)
     await platform.answers(200)
+    before = len(web.heads)
     running = asyncio.create_task(platform.get())
-    await asyncio.sleep(0.1)
+    await eventually(lambda: asyncio.sleep(0, len(web.heads) > before))
 
     new = await platform.up(Web("new"))
     await platform.routed(new, True)

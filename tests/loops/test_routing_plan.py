@@ -196,6 +196,8 @@ def test_a_code_answers_when_no_dyno_will(has: Wanted, code: str | None) -> None
 
 
 def test_a_fresh_haproxy_is_told_of_all_apps_at_once() -> None:
+    unknown = replace(dyno(State.UP, routed=False), id="22222222-3333")
+    awake = wanted(dyno(State.UP), dyno(State.STOPPING), unknown)
     asleep = replace(
         wanted(),
         app=replace(APP, name="two", slot=8),
@@ -203,7 +205,7 @@ def test_a_fresh_haproxy_is_told_of_all_apps_at_once() -> None:
         web=None,
     )
 
-    assert plan.table([wanted(dyno(State.UP), dyno(State.STOPPING)), asleep], NOW) == Table(
+    assert plan.table([awake, asleep], NOW) == Table(
         hosts={"one.localhost": 7, "two.localhost": 8},
         states={8: "H14"},
         servers={7: (SERVER,), 8: ()},

@@ -219,7 +219,6 @@ frontend router from base
   http-request set-header X-Forwarded-Port {listen.https} if {{ ssl_fc }}
   http-request set-header X-Request-Start %[date(0,ms)]
   http-request add-header Via "1.1 heroku-router"
-  http-response add-header Via "1.1 heroku-router"
   # Our own pages carry them too: a visitor's report can be found in the log.
   http-after-response add-header Via "1.1 heroku-router"
   http-after-response set-header X-Request-ID %[var(txn.id)] if {{ var(txn.id) -m found }}

@@ -186,7 +186,10 @@ def _let_go(dyno: Dyno, seen: Seen, now: datetime, *, drain: timedelta) -> Step 
 
 
 def table(every: Iterable[Wanted], now: datetime) -> Table:
-    """What a fresh HAProxy must know to route all apps at once; certificates are not decided here."""
+    """What a fresh HAProxy must know to route all apps at once; certificates are not decided here.
+
+    Only dynos that the store calls routed: the manifold may stop any other without a word to us.
+    """
     every = tuple(every)
     return Table(
         hosts={host: wanted.app.slot for wanted in every for host in sorted(wanted.hosts)},
@@ -194,7 +197,9 @@ def table(every: Iterable[Wanted], now: datetime) -> Table:
             wanted.app.slot: shown for wanted in every if (shown := code(wanted, now)) is not None
         },
         servers={
-            wanted.app.slot: tuple(server_of(dyno) for dyno in wanted.dynos if serves(dyno))
+            wanted.app.slot: tuple(
+                server_of(dyno) for dyno in wanted.dynos if dyno.routed and serves(dyno)
+            )
             for wanted in every
         },
     )
