@@ -15,7 +15,6 @@ from deodar.store import apps
 from deodar.store.db import Database
 from deodar.store.logs import Logs
 
-
 BACKLOG = 8 * 1024 * 1024  #: bytes of output that wait for us; more is dropped, oldest first (L12)
 MUCH = 64 * 1024  #: bytes; an engine that gave so many may have more
 REST = 4  #: seconds of rest for a second of work while there is more
