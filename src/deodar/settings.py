@@ -91,6 +91,7 @@ class Settings:
     cycle: float = 24 * 60 * 60  #: how long a dyno runs before it is restarted for its own good
     cycle_spread: float = 216 * 60  #: and as much more at random
     drain_timeout: float = 30  #: how long a web dyno's running requests may take before SIGTERM
+    vitals_every: float = 20  #: seconds from one look at dynos' memory to the next
 
 
 def read(environ: Mapping[str, str]) -> Settings:
@@ -135,4 +136,5 @@ def read(environ: Mapping[str, str]) -> Settings:
         cycle=number("DEODAR_CYCLE", 24 * 60 * 60),
         cycle_spread=number("DEODAR_CYCLE_SPREAD", 216 * 60),
         drain_timeout=number("DEODAR_DRAIN_TIMEOUT", 30),
+        vitals_every=number("DEODAR_VITALS_EVERY", 20),
     )

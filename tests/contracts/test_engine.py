@@ -42,11 +42,16 @@ def obey(order, argument):
         case "accept": servers.append(socket.create_server(("", argument)))
         case "deafen": signal.signal(signal.SIGTERM, signal.SIG_IGN)
         case "exit": os._exit(argument)
+        case "eat": eaten.append(b"x" * argument)
+        case "keep": open("/dev/shm/kept", "wb").write(b"x" * argument)
+        case "spin": threading.Thread(target=spin, daemon=True).start()
+def spin():
+    while True: pass
 def listen():
     while data := os.read(0, 4096):
         with open("/tmp/strings/heard", "ab") as file: file.write(data)
     open("/tmp/strings/deaf", "w").close()
-servers = []
+servers, eaten = [], []
 threading.Thread(target=listen, daemon=True).start()
 with open(os.open("/tmp/strings/orders", os.O_RDWR)) as orders, open("/tmp/strings/done", "a") as done:
     for line in iter(orders.readline, ""):
@@ -73,6 +78,15 @@ class Stage(Protocol):
     async def deafen(self, container_id: str) -> None: ...
 
     async def exit(self, container_id: str, status: int) -> None: ...
+
+    async def eat(self, container_id: str, count: int) -> None:
+        """It takes so many bytes of memory."""
+
+    async def keep(self, container_id: str, count: int) -> None:
+        """It keeps so many bytes in files that are memory."""
+
+    async def spin(self, container_id: str) -> None:
+        """A thread of it wants a CPU from now on."""
 
     def heard(self, container_id: str) -> bytes: ...
 
@@ -144,6 +158,15 @@ class MemoryStage:
     async def exit(self, container_id: str, status: int) -> None:
         self.engine.exit(container_id, status)
 
+    async def eat(self, container_id: str, count: int) -> None:
+        self.engine.take(container_id, rss=count)
+
+    async def keep(self, container_id: str, count: int) -> None:
+        self.engine.take(container_id, shared=count, cache=count)
+
+    async def spin(self, container_id: str) -> None:
+        self.engine.want_cpu(container_id, 1)
+
     def heard(self, container_id: str) -> bytes:
         return self.engine.hear(container_id)
 
@@ -193,6 +216,15 @@ class LocalStage:
 
     async def exit(self, container_id: str, status: int) -> None:
         self._send(container_id, "exit", status)
+
+    async def eat(self, container_id: str, count: int) -> None:
+        await self._order(container_id, "eat", count)
+
+    async def keep(self, container_id: str, count: int) -> None:
+        await self._order(container_id, "keep", count)
+
+    async def spin(self, container_id: str) -> None:
+        await self._order(container_id, "spin", None)
 
     def heard(self, container_id: str) -> bytes:
         file = self._strings / container_id / "heard"
@@ -677,6 +709,51 @@ async def test_a_port_that_is_listened_on_can_be_dialled_and_no_other(stage: Sta
             assert connection.getblocking() is False
         with pytest.raises(errors.EngineFailed, match=f"Cannot connect to {host}:{PORT + 1}"):
             await stage.engine.dial(container, host, PORT + 1)
+
+
+# what they take
+
+EATEN = 64 * 1024 * 1024
+KEPT = 16 * 1024 * 1024
+
+
+async def test_the_memory_that_a_container_takes_is_seen(stage: Stage) -> None:
+    container = await run(stage)
+    await stage.say(container, "ready")
+    before = (await stage.engine.usage([container]))[container]
+    await stage.eat(container, EATEN)
+    await stage.keep(container, KEPT)
+    after = (await stage.engine.usage([container]))[container]
+
+    # An interpreter takes and gives back some by itself.
+    assert (after.rss - before.rss) / EATEN == pytest.approx(1, abs=0.1)
+    assert (after.shared - before.shared) / KEPT == pytest.approx(1, abs=0.1)
+    assert after.cache >= after.shared
+    assert (after.swap, after.oom_kills, after.forks_refused) == (0, 0, 0)
+
+
+async def test_a_thread_that_wants_a_cpu_is_seen(stage: Stage) -> None:
+    busy, idle = await run(stage), await run(stage)
+    for each in (busy, idle):
+        await stage.say(each, "ready")
+    await stage.spin(busy)
+
+    async def seen() -> bool:
+        return await stage.engine.runnable([busy, idle]) == {busy: 1, idle: 0}
+
+    await until_async(seen)
+
+
+async def test_what_does_not_run_takes_nothing(stage: Stage) -> None:
+    over = await run(stage)
+    await stage.exit(over, 0)
+    await ended(stage, over)
+    made = stage.spec()
+    await stage.engine.create(made)
+
+    asked = [over, made.id, "nobody"]
+    assert await stage.engine.usage(asked) == {}
+    assert await stage.engine.runnable(asked) == {}
 
 
 # slugs

@@ -6,7 +6,7 @@ outlive the control plane; a new Engine on the same data directory finds them ag
 """
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +59,21 @@ class Sighting:
     exit_status: int | None = None  #: 0-255, 128+n for signal n; None while running or if lost
     oom_killed: bool = False
     build: bool = False  #: as its Spec said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one container takes of this machine, in bytes and pages."""
+
+    rss: int = 0  #: its processes' own memory
+    cache: int = 0  #: files that are kept in memory, `shared` among them
+    shared: int = 0  #: /tmp, /dev/shm and shared memory: not given back while somebody wants them
+    swap: int = 0
+    pgpgin: int | None = None  #: None where the kernel does not count them for a container
+    pgpgout: int | None = None
+    oom_kills: int = 0  #: processes that the kernel ended for its memory, so far
+    peak: int = 0  #: most memory it had, known if the kernel ended a process for it
+    forks_refused: int = 0  #: how often it had as many processes as it may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +168,12 @@ class Engine(Protocol):
 
     async def sightings(self) -> Mapping[str, Sighting]:
         """Every container there is, running or ended and not yet removed, by id. Cheap."""
+
+    async def usage(self, container_ids: Collection[str]) -> Mapping[str, Usage]:
+        """What those of them take that run; others are left out. Some small reads each."""
+
+    async def runnable(self, container_ids: Collection[str]) -> Mapping[str, int]:
+        """How many threads of those that run want a CPU at this moment. A small read each thread."""
 
     async def output(self, container_id: str, offset: int) -> list[Output]:
         """Its kept output from `offset` on, up to about 1 MB; [] when there is no more for now."""

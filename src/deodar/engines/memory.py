@@ -8,9 +8,9 @@ them, unless it is `deaf`. A Machine outlives its engines, as a real one does.
 import asyncio
 import signal as signals
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -38,6 +38,8 @@ class Container:
     log: list[base.Output] = field(default_factory=list)
     length: int = 0  #: of the log in bytes
     discarded: int = 0
+    usage: base.Usage = field(default_factory=base.Usage)
+    runnable: int = 0  #: threads that want a CPU
     peer: "MemoryAttachment | None" = None
     heard: bytearray = field(default_factory=bytearray)  #: input that it was given
     input_ended: bool = False
@@ -134,6 +136,12 @@ class MemoryEngine:
     async def sightings(self) -> Mapping[str, base.Sighting]:
         return {key: _sight(container) for key, container in self.machine.containers.items()}
 
+    async def usage(self, container_ids: Collection[str]) -> Mapping[str, base.Usage]:
+        return {key: container.usage for key, container in self._of(container_ids)}
+
+    async def runnable(self, container_ids: Collection[str]) -> Mapping[str, int]:
+        return {key: container.runnable for key, container in self._of(container_ids)}
+
     async def output(self, container_id: str, offset: int) -> list[base.Output]:
         container = self.machine.containers.get(container_id)
         if container is None:
@@ -224,6 +232,15 @@ class MemoryEngine:
         if container.peer is not None:
             container.peer.told.put_nowait(data + (b"\r\n" if container.spec.terminal else b"\n"))
 
+    def take(self, container_id: str, **numbers: int) -> None:
+        """Its usage has those numbers from now on."""
+        container = self._known(container_id)
+        container.usage = replace(container.usage, **numbers)
+
+    def want_cpu(self, container_id: str, threads: int) -> None:
+        """So many threads of it want a CPU from now on."""
+        self._known(container_id).runnable = threads
+
     def hear(self, container_id: str) -> bytes:
         """All input that it was given so far."""
         return bytes(self._known(container_id).heard)
@@ -254,6 +271,13 @@ class MemoryEngine:
         """The machine starts anew: nothing runs, and nobody knows how it ended."""
         for container_id in self.machine.containers:
             self.exit(container_id, None)
+
+    def _of(self, container_ids: Collection[str]) -> Iterator[tuple[str, Container]]:
+        """Those of them that run."""
+        for key in container_ids:
+            container = self.machine.containers.get(key)
+            if container is not None and _sight(container).running:
+                yield key, container
 
     def _running(self, container_id: str) -> Container:
         container = self._known(container_id)

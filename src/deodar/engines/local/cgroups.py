@@ -36,14 +36,7 @@ class Cgroups:
         """
         found: set[int] = set()
         for root in self._roots():
-            try:
-                text = (root / path[1:] / "cgroup.procs").read_text()
-            except OSError as error:
-                # ENODEV: removed between open and read
-                if error.errno in (errno.ENOENT, errno.ENODEV):
-                    continue
-                raise
-            found.update(int(word) for word in text.split())
+            found.update(int(word) for word in text(root / path[1:] / "cgroup.procs").split())
         return found
 
     def oom_killed(self, path: str) -> bool:
@@ -57,6 +50,15 @@ class Cgroups:
             return oom_kills(file.read_text()) > 0
         except FileNotFoundError:
             return False
+
+    def threads(self, path: str) -> list[int]:
+        """Thread ids in it; none if it is gone."""
+        root, name = (
+            (self.unified, "cgroup.threads")
+            if self.unified is not None
+            else (self.legacy["pids"], "tasks")
+        )
+        return [int(word) for word in text(root / path[1:] / name).split()]
 
     def kill(self, path: str) -> None:
         """SIGKILL for all in it, frozen ones too. Some may be new afterwards on version 1: repeat."""
@@ -139,6 +141,17 @@ def oom_kills(text: str) -> int:
         if key == "oom_kill":
             return int(value)
     return 0
+
+
+def text(file: Path) -> str:
+    """What a file of a cgroup says; empty if the cgroup is gone, or this kernel has no such file."""
+    try:
+        return file.read_text()
+    except OSError as error:
+        # ENODEV: removed between open and read
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return ""
+        raise
 
 
 def send(pid: int, number: int) -> None:

@@ -14,7 +14,7 @@ import resource
 import shutil
 import signal as signals
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from deodar.engines.local import (
     oci,
     output,
     records,
+    usage,
     watch,
 )
 from deodar.kit import subprocess
@@ -195,6 +196,16 @@ class LocalEngine:
 
     async def sightings(self) -> Mapping[str, base.Sighting]:
         return {key: self._sight(container) for key, container in self._containers.items()}
+
+    async def usage(self, container_ids: Collection[str]) -> Mapping[str, base.Usage]:
+        with _failing("Cannot see what dynos use"):
+            return await asyncio.to_thread(usage.read, self._cgroups, self._paths_of(container_ids))
+
+    async def runnable(self, container_ids: Collection[str]) -> Mapping[str, int]:
+        with _failing("Cannot see what dynos do"):
+            return await asyncio.to_thread(
+                usage.runnable, self._cgroups, self._paths_of(container_ids)
+            )
 
     async def output(self, container_id: str, offset: int) -> list[base.Output]:
         return output.read(self._log(container_id), offset)
@@ -529,6 +540,16 @@ class LocalEngine:
             build=record.build,
             name=record.name,
         )
+
+    def _paths_of(self, container_ids: Collection[str]) -> Mapping[str, str]:
+        """The cgroups of those that run."""
+        return {
+            container_id: self._cgroup(container_id)
+            for container_id in container_ids
+            if (container := self._containers.get(container_id)) is not None
+            and container.record.started
+            and not container.ended.is_set()
+        }
 
     def _cgroup(self, container_id: str) -> str:
         return f"/{self._name}/{container_id}"

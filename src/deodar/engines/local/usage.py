@@ -1,0 +1,106 @@
+"""What containers take of this machine, as their cgroups tell it, of version 1 or 2; judges nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from deodar.engines import base
+from deodar.engines.local import cgroups
+from deodar.engines.local.cgroups import Cgroups
+
+
+def read(groups: Cgroups, paths: Mapping[str, str]) -> Mapping[str, base.Usage]:
+    """By the same keys as the cgroups' paths; one that is gone is left out. Blocks for a moment."""
+    one = _unified if groups.unified is not None else _legacy
+    return {key: usage for key, path in paths.items() if (usage := one(groups, path)) is not None}
+
+
+def runnable(groups: Cgroups, paths: Mapping[str, str]) -> Mapping[str, int]:
+    """How many threads of each run or wait for a CPU. Blocks for a moment."""
+    return {
+        key: sum(state(_stat(thread)) == "R" for thread in groups.threads(path))
+        for key, path in paths.items()
+    }
+
+
+def _unified(groups: Cgroups, path: str) -> base.Usage | None:
+    assert groups.unified is not None
+    folder = groups.unified / path[1:]
+    stat = cgroups.text(folder / "memory.stat")
+    if not stat:
+        return None
+    events = cgroups.text(folder / "memory.events")
+    return parse_unified(
+        stat,
+        swap=cgroups.text(folder / "memory.swap.current"),
+        events=events,
+        pids=cgroups.text(folder / "pids.events"),
+        peak=cgroups.text(folder / "memory.peak") if cgroups.oom_kills(events) else "",
+    )
+
+
+def _legacy(groups: Cgroups, path: str) -> base.Usage | None:
+    memory = groups.legacy["memory"] / path[1:]
+    stat = cgroups.text(memory / "memory.stat")
+    if not stat:
+        return None
+    control = cgroups.text(memory / "memory.oom_control")
+    peak = ""
+    if cgroups.oom_kills(control):
+        # with swap in it, where swap counts
+        peak = cgroups.text(memory / "memory.memsw.max_usage_in_bytes")
+        peak = peak or cgroups.text(memory / "memory.max_usage_in_bytes")
+    return parse_legacy(
+        stat,
+        control=control,
+        pids=cgroups.text(groups.legacy["pids"] / path[1:] / "pids.events"),
+        peak=peak,
+    )
+
+
+def parse_unified(stat: str, *, swap: str, events: str, pids: str, peak: str) -> base.Usage:
+    """Version 2's memory.stat, memory.swap.current, memory.events, pids.events, memory.peak; what this
+    kernel has not is empty."""
+    memory = pairs(stat)
+    return base.Usage(
+        rss=memory["anon"],
+        cache=memory["file"],
+        shared=memory["shmem"],
+        swap=int(swap or 0),
+        oom_kills=cgroups.oom_kills(events),
+        peak=int(peak or 0),
+        forks_refused=pairs(pids).get("max", 0),
+    )
+
+
+def parse_legacy(stat: str, *, control: str, pids: str, peak: str) -> base.Usage:
+    """Version 1's memory.stat, memory.oom_control, pids.events and the most that was used."""
+    memory = pairs(stat)
+    return base.Usage(
+        rss=memory["total_rss"],
+        cache=memory["total_cache"],
+        shared=memory["total_shmem"],
+        swap=memory.get("total_swap", 0),
+        pgpgin=memory["total_pgpgin"],
+        pgpgout=memory["total_pgpgout"],
+        oom_kills=cgroups.oom_kills(control),
+        peak=int(peak or 0),
+        forks_refused=pairs(pids).get("max", 0),
+    )
+
+
+def pairs(text: str) -> dict[str, int]:
+    """Lines of a word and a number."""
+    return {key: int(value) for key, value in (line.split(" ") for line in text.splitlines())}
+
+
+def state(stat: str) -> str:
+    """The letter in /proc/…/stat; empty for a thread that is gone."""
+    # the name in brackets may hold blanks and brackets of its own
+    return stat.rpartition(")")[2].strip()[:1]
+
+
+def _stat(thread: int) -> str:
+    try:
+        return Path(f"/proc/{thread}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
