@@ -1,11 +1,18 @@
 """The environment ends here: what is settable, read once, frozen. Each room is handed its own part."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deodar.model import errors
+
+
+GB = 1000**3
+UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": GB, "TB": 1000 * GB}
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]B|)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,10 @@ class Paths:
         return self.data / "client.token"  #: the owner's API token, mode 0600
 
     @property
+    def exec_key(self) -> Path:
+        return self.data / "exec.key"  #: the SSH server's own key
+
+    @property
     def ca(self) -> Path:
         return self.data / "ca"
 
@@ -62,6 +73,10 @@ class Paths:
         return self.data / "caches"  #: buildpack caches, `<app id>/`
 
     @property
+    def log(self) -> Path:
+        return self.data / "daemon.log"  #: ours, where we were started in the background
+
+    @property
     def logs(self) -> Path:
         return self.data / "logs"
 
@@ -82,6 +97,8 @@ class Settings:
     host: str = "localhost"  #: how clients name this machine
     listen: str = "127.0.0.1"  #: the address that API, git, rendezvous and router listen on
     haproxy: str | None = None  #: path of the binary; None takes the wheel's
+    exec_host: str = "127.0.0.80"  #: address of the SSH server that leads into dynos
+    exec_port: int = 80  #: clients go to this one and no other
     subnet: str = "172.30.0.0/16"  #: dynos' addresses, a /30 each
     build_timeout: float = 15 * 60  #: seconds (devcenter: slug-compiler)
     boot_timeout: float = 60
@@ -92,6 +109,17 @@ class Settings:
     cycle_spread: float = 216 * 60  #: and as much more at random
     drain_timeout: float = 30  #: how long a web dyno's running requests may take before SIGTERM
     vitals_every: float = 20  #: seconds from one look at dynos' memory to the next
+    slugs_kept: int = 20  #: releases of an app whose slugs are kept whatever their age
+    slug_days: float = 30  #: and those that are younger
+    cache_limit: int = 2 * GB  #: bytes that buildpacks may keep for one app
+    caches_limit: int = 20 * GB  #: and for all of them
+    dyno_disk: int = 4 * GB  #: bytes that a dyno may write to its own disk
+    disk_floor: int | None = None  #: free bytes below which builds pause; None: 1 GB or 2 %
+
+    @property
+    def tunnel_host(self) -> str:
+        """Where clients find the SSH server."""
+        return self.host if self.exec_host in ("0.0.0.0", "::") else self.exec_host
 
 
 def read(environ: Mapping[str, str]) -> Settings:
@@ -114,6 +142,26 @@ def read(environ: Mapping[str, str]) -> Settings:
             raise errors.InvalidParams(f"{name} must be a port from 1 to 65535, not {value:g}.")
         return int(value)
 
+    def size(name: str) -> int | None:
+        text = environ.get(name, "")
+        match = SIZE.fullmatch(text)
+        if text and match is None:
+            raise errors.InvalidParams(
+                f"{name} must be a size such as 500 MB or 2 GB, not {text!r}."
+            )
+        return int(float(match[1]) * UNITS[match[2].upper()]) if match else None
+
+    def place(name: str, fallback: str) -> tuple[str, int]:
+        text = environ.get(name) or fallback
+        try:
+            parts = urlsplit(f"//{text}")
+            if parts.netloc == text and parts.hostname is not None:
+                return parts.hostname, 80 if parts.port is None else parts.port
+        except ValueError:  # a port that is none, brackets that do not match
+            pass
+        raise errors.InvalidParams(f"{name} must be ADDRESS or ADDRESS:PORT, not {text!r}.")
+
+    exec_host, exec_port = place("DEODAR_EXEC_LISTEN", "127.0.0.80")
     return Settings(
         paths=Paths(data=data),
         ports=Ports(
@@ -126,6 +174,8 @@ def read(environ: Mapping[str, str]) -> Settings:
         domain=environ.get("DEODAR_DOMAIN") or "localhost",
         host=environ.get("DEODAR_HOST") or "localhost",
         listen=environ.get("DEODAR_LISTEN") or "127.0.0.1",
+        exec_host=exec_host,
+        exec_port=exec_port,
         haproxy=environ.get("DEODAR_HAPROXY") or None,
         subnet=environ.get("DEODAR_SUBNET") or "172.30.0.0/16",
         build_timeout=number("DEODAR_BUILD_TIMEOUT", 15 * 60),
@@ -137,4 +187,10 @@ def read(environ: Mapping[str, str]) -> Settings:
         cycle_spread=number("DEODAR_CYCLE_SPREAD", 216 * 60),
         drain_timeout=number("DEODAR_DRAIN_TIMEOUT", 30),
         vitals_every=number("DEODAR_VITALS_EVERY", 20),
+        slugs_kept=int(number("DEODAR_SLUGS_KEPT", 20)),
+        slug_days=number("DEODAR_SLUG_DAYS", 30),
+        cache_limit=size("DEODAR_CACHE_LIMIT") or 2 * GB,
+        caches_limit=size("DEODAR_CACHES_LIMIT") or 20 * GB,
+        dyno_disk=size("DEODAR_DYNO_DISK") or 4 * GB,
+        disk_floor=size("DEODAR_DISK_FLOOR"),
     )

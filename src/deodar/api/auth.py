@@ -32,9 +32,22 @@ async def authenticate(db: Database, token: str | None) -> Account:
     return account
 
 
+def user_of(header: str) -> str | None:
+    """The user name in `Basic …`."""
+    scheme, _, credentials = header.strip().partition(" ")
+    pair = _pair(credentials.strip()) if scheme.lower() == "basic" else None
+    return pair[0] if pair else None
+
+
 def _password(credentials: str) -> str | None:
+    pair = _pair(credentials)
+    return pair[1] if pair else None
+
+
+def _pair(credentials: str) -> tuple[str, str] | None:
     try:
         pair = base64.b64decode(credentials, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return None
-    return pair.partition(":")[2]
+    user, _, password = pair.partition(":")
+    return user, password

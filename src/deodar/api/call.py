@@ -64,7 +64,11 @@ class Call:
 
     async def app(self, tx: Tx) -> App:
         """The app that the path names, by name or id. Raises NotFound, or Forbidden for another's."""
-        app = await apps.find(tx, self.word("app"))
+        return await self.app_called(tx, self.word("app"))
+
+    async def app_called(self, tx: Tx, identity: str) -> App:
+        """The app with that name or id. Raises as `app` does."""
+        app = await apps.find(tx, identity)
         if app is None:
             raise errors.NotFound("app")
         if app.owner.id != self.account.id:

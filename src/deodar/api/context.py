@@ -14,6 +14,7 @@ from deodar.wire.places import Places
 ATTACH = timedelta(minutes=10)  #: how long a one-off waits to be attached to
 LOG_SESSION = timedelta(minutes=5)  #: to be opened within; it may last longer (devcenter: logging)
 DOWNLOAD = timedelta(hours=24)  #: of a build's output or a slug
+EXEC = timedelta(hours=24)  #: to open connections to a dyno; each of ps:forward's is a new one
 UPLOAD = timedelta(hours=1)  #: of a source, and until a build asks for it
 
 
@@ -26,6 +27,7 @@ class Signers:
     build_output: Signer  #: signs `<app id>/<build id>`
     slug: Signer  #: signs a slug's checksum
     source: Signer  #: signs an upload's id
+    exec: Signer  #: signs a model.grant.Grant
 
     @classmethod
     def of(cls, key: bytes) -> "Signers":
@@ -35,6 +37,7 @@ class Signers:
             build_output=Signer(key, "build-output"),
             slug=Signer(key, "slug"),
             source=Signer(key, "source"),
+            exec=Signer(key, "exec"),
         )
 
 

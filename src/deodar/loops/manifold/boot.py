@@ -28,7 +28,7 @@ def spec(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> Spec:
         app_id=app.id,
         name=dyno.name,
         uid=app.uid,
-        argv=("bash", "--norc", "--noprofile", "-c", SHELL, "bash", dyno.command),
+        argv=argv(dyno.command),
         env=environment(app, dyno, release, slug),
         stack=slug.stack if slug else app.stack,
         slug=slug.checksum if slug else None,
@@ -38,6 +38,11 @@ def spec(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> Spec:
         stdin=dyno.attached,
         keep_output=not dyno.attached,
     )
+
+
+def argv(command: str) -> tuple[str, ...]:
+    """What runs `command` as a dyno's process is run, everything set up by its .profile.d."""
+    return ("bash", "--norc", "--noprofile", "-c", SHELL, "bash", command)
 
 
 def environment(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> ConfigVars:
