@@ -520,6 +520,31 @@ async def test_output_outlives_the_process(stage: Stage) -> None:
     assert await text(stage, container) == ["last words"]
 
 
+async def test_whoever_waits_is_told_that_something_was_printed(stage: Stage) -> None:
+    container = await run(stage)
+    await stage.say(container, "one")
+
+    async with asyncio.timeout(DEADLINE):
+        while container not in await stage.engine.output_grew():
+            pass
+
+
+async def test_too_much_output_can_be_begun_later_at_a_lines_beginning(stage: Stage) -> None:
+    container = await run(stage)
+    for word in ("one", "two", "three"):
+        await stage.say(container, word)
+    await until_async(lambda: _has(stage, container, 3))
+    _, two, three = await stage.engine.output(container, 0)
+
+    all_of_it = await stage.engine.output_start(container, 0, at_most=10_000)
+    only_three = await stage.engine.output_start(
+        container, 0, at_most=three.offset - two.offset + 1
+    )
+
+    assert (all_of_it, only_three) == (0, two.offset)
+    assert await stage.engine.output_start("nobody", 10, at_most=0) == 10
+
+
 async def _has(stage: Stage, container_id: str, count: int) -> bool:
     return len(await stage.engine.output(container_id, 0)) >= count
 

@@ -218,7 +218,8 @@ class LocalEngine:
 
     async def discard_output(self, container_id: str, offset: int) -> None:
         with _failing("Cannot give back the disk space of the dyno's output"):
-            output.discard(self._log(container_id), offset)
+            # in a thread: giving back much that is on its way to the disk may take a tenth of a second
+            await asyncio.to_thread(output.discard, self._log(container_id), offset)
 
     async def attach(self, container_id: str) -> base.Attachment:
         container = self._known(container_id)
