@@ -109,6 +109,7 @@ class Platform:
                 "DEODAR_DATA": str(data),
                 # Several test runs, and a user's platform, may share the machine.
                 "DEODAR_SUBNET": f"10.{64 + os.getpid() % 180}.0.0/16",
+                "DEODAR_EXEC_LISTEN": f"127.1.{os.getpid() % 250}.80",
                 "DEODAR_BOOT_TIMEOUT": "10",
                 "DEODAR_STOP_TIMEOUT": "10",
                 **{f"DEODAR_{name}_PORT": str(port) for name, port in ports.items()},
