@@ -245,6 +245,39 @@ async def test_held_requests_are_told_when_the_dyno_crashes(platform: Platform) 
     assert (answer.status_code, "H10" in answer.text) == (503, True)
 
 
+async def test_a_websocket_that_was_held_is_joined_and_ends_with_its_dyno(
+    platform: Platform,
+) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n")
+        writer.write(b"Upgrade: websocket\r\n")
+        writer.write(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+        while said := await reader.read(100):
+            writer.write(said.upper())
+        writer.close()
+
+    await platform.world.deploy(web=1)
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    web = Web("unused")
+    dyno = await platform.up(web, state=State.STARTING)
+    await eventually(lambda: shows(platform, None))
+    reader, writer = await asyncio.open_connection("127.0.0.1", platform.settings.ports.http)
+    writer.write(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\n".encode())
+    writer.write(b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n")
+    writer.write(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nhello")
+
+    dyno = replace(dyno, port=server.sockets[0].getsockname()[1])
+    await platform.move(dyno, State.UP)
+    head = await reader.readuntil(b"\r\n\r\n")
+    echoed = await reader.readexactly(5)
+    await platform.move(dyno, State.STOPPING)
+    await platform.routed(dyno, False)
+
+    assert (head[:12], echoed) == (b"HTTP/1.1 101", b"HELLO")
+    assert await reader.read() == b""
+
+
 async def test_a_scale_to_zero_and_maintenance_are_shown(platform: Platform) -> None:
     await platform.world.deploy(web=1)
     await platform.up(Web("first"))
