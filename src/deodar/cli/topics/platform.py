@@ -17,7 +17,7 @@ from deodar.cli import client, disk, output, process
 from deodar.settings import Settings
 
 #: the daemon's word of how far the stack is, such as `Building the stack: 42% Installing git`
-FRACTION = re.compile(r"(\d+) ?%")
+FRACTION = re.compile(r"^Building .* (\d+)%")
 POLL = 0.1  #: seconds between two looks at a platform that starts
 ANSWER_SECONDS = 30  #: how long after ready the first answer may take
 
@@ -72,9 +72,9 @@ def _wait_until_ready(
             )
         if child is None and process.running(files) is None:
             raise output.Failed("The platform ended meanwhile.", f"Its log: {files.log}")
-        if words:
-            percent = FRACTION.search(words[-1])
-            teller.tell(words[-1], int(percent[1]) / 100 if percent else None)
+        # Of all that it logs, only what takes long is worth a person's while.
+        if words and (percent := FRACTION.search(words[-1])):
+            teller.tell(words[-1], int(percent[1]) / 100)
         time.sleep(POLL)
 
 
