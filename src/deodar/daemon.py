@@ -29,6 +29,7 @@ from starlette.applications import Starlette
 from deodar import settings as settings_
 from deodar.actions import accounts
 from deodar.adapters import ca, host, stacks
+from deodar.adapters.disk import Disk
 from deodar.adapters.git import Repositories
 from deodar.adapters.haproxy.process import Haproxy
 from deodar.api import git as git_door
@@ -43,6 +44,8 @@ from deodar.kit.loop import Bell, Driver, Keys, Reconcile
 from deodar.loops.compiler.loop import Compiler
 from deodar.loops.compiler.pipeline import Pipeline
 from deodar.loops.logplane.intake import Intake
+from deodar.loops.housekeeping.loop import Housekeeping
+from deodar.loops.housekeeping.plan import Rules
 from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.loop import Manifold
 from deodar.loops.manifold.plan import Limits
@@ -195,6 +198,7 @@ class Platform:
         switchboard = Switchboard(
             self.engine, self.db, self.logs, self.clock, self.signers.rendezvous
         )
+        disk = Disk.of(settings)
         manifold = Manifold(
             db=self.db,
             engine=self.engine,
@@ -218,9 +222,19 @@ class Platform:
                 web_url=lambda app: self.context.places.web_url(app),
             ),
         )
+                disk=disk,
         routing = Routing(
             db=self.db,
             haproxy=self.haproxy,
+        housekeeping = Housekeeping(
+            db=self.db,
+            engine=self.engine,
+            logs=self.logs,
+            clock=self.clock,
+            paths=paths,
+            disk=disk,
+            rules=rules(settings),
+        )
             authority=self.authority,
             logs=self.logs,
             clock=self.clock,
@@ -246,6 +260,7 @@ class Platform:
                 *log_door.routes(self.context, outputs),
             ],
         )
+            disk=disk,
         await compiler.recover()
         await routing.start()
         tls = self.tls_files()
@@ -267,6 +282,10 @@ class Platform:
                 serve_http(app, settings, port=settings.ports.api),
                 serve_http(app, settings, port=settings.ports.api_tls, tls=tls),
             ]
+            self._drive(group, "leftovers", housekeeping.clear, housekeeping.left_behind)
+            # No bell rings for chores, and each says itself when it is due again.
+            chores = Driver("housekeeping", housekeeping.reconcile, housekeeping.chores, sweep=3600)
+            group.create_task(chores.run(), name="housekeeping")
             for door in doors:
                 group.create_task(door.serve(), name=f"api:{door.config.port}")
             group.create_task(self._announce(doors), name="announce")
@@ -354,6 +373,16 @@ def serve_http(
 
 class Door(uvicorn.Server):
     """uvicorn without its own signal handlers: one process, one place that listens for signals."""
+def rules(settings: Settings) -> Rules:
+    return Rules(
+        slugs_kept=settings.slugs_kept,
+        slug_age=timedelta(days=settings.slug_days),
+        cache_limit=settings.cache_limit,
+        caches_limit=settings.caches_limit,
+        dyno_disk=settings.dyno_disk,
+    )
+
+
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

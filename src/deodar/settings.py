@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from deodar.model import errors
 
-
 GB = 1000**3
 UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": GB, "TB": 1000 * GB}
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]B|)", re.IGNORECASE)

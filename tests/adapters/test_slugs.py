@@ -56,18 +56,17 @@ async def test_the_checksum_is_the_archive_s(tmp_path: Path) -> None:
     assert archive.checksum == f"SHA256:{digest}"
 
 
-async def test_set_uid_bits_are_dropped(tmp_path: Path) -> None:
+def test_set_uid_bits_are_dropped(tmp_path: Path) -> None:
     tree = lay(tmp_path / "tree", {"su": ""})
     (tree / "su").chmod(0o6755)
 
-    archive = await slugs.pack(tree, tmp_path / "slugs")
+    slugs.inspect(tree)
 
-    assert listing(archive.path)["./su"] == (0o755, 0, "")
     assert stat.S_IMODE((tree / "su").stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
-async def test_what_is_no_file_is_refused_by_its_path(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_is_refused_by_its_path(tmp_path: Path, kind: str) -> None:
     tree = lay(tmp_path / "tree", {"a": ""})
     (tree / "odd").mkdir()
     path = tree / "odd/one"
@@ -84,16 +83,16 @@ async def test_what_is_no_file_is_refused_by_its_path(tmp_path: Path, kind: str)
             os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
 
     with pytest.raises(errors.BuildFailed, match=r"^odd/one is a device, a pipe or a socket"):
-        await slugs.pack(tree, tmp_path / "slugs")
+        slugs.inspect(tree)
 
 
 @pytest.mark.parametrize("target", ["../../etc/passwd", "/root/.ssh", "/app/../var/x"])
-async def test_a_link_that_leads_out_of_the_app_is_refused(tmp_path: Path, target: str) -> None:
+def test_a_link_that_leads_out_of_the_app_is_refused(tmp_path: Path, target: str) -> None:
     tree = lay(tmp_path / "tree", {"lib/a": ""})
     (tree / "lib/out").symlink_to(target)
 
     with pytest.raises(errors.BuildFailed, match=r"^lib/out is a link to"):
-        await slugs.pack(tree, tmp_path / "slugs")
+        slugs.inspect(tree)
 
 
 @pytest.mark.parametrize("target", ["../a", "/app/a", "/usr/bin/python3", "../lib/../a"])

@@ -20,6 +20,7 @@ from cryptography.fernet import Fernet
 from starlette.applications import Starlette
 
 from deodar.adapters.ca import Authority
+from deodar.adapters.disk import Disk
 from deodar.adapters.git import Repositories
 from deodar.api import git
 from deodar.api.outputs import Outputs
@@ -178,6 +179,7 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
         clock.wall,
         repositories,
         outputs,
+        disk=Disk([data], floor=0),
         builds=data / "builds",
         socket=data / "run" / "hook.sock",
     )

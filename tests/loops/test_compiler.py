@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import pytest
 from deodar import settings
 from deodar.actions import builds as wishes
 from deodar.actions import releases
+from deodar.adapters.disk import Disk
 from deodar.engines.base import Spec
 from deodar.engines.memory import MemoryEngine
 from deodar.loops.compiler.loop import INTERRUPTED, Compiler
@@ -119,6 +121,7 @@ async def shop(world: World, tmp_path: Path) -> Shop:
         engine=world.engine,
         clock=world.clock,
         settings=chosen,
+        disk=Disk([chosen.paths.data], floor=0),
         web_url=lambda app: f"https://{app.name}.localhost:8443/",
     )
     compiler = Compiler(
@@ -294,17 +297,27 @@ async def test_a_build_whose_release_was_made_before_the_kill_has_succeeded(shop
     assert (await shop.get(build.id)).status is BuildStatus.SUCCEEDED
 
 
-async def test_a_destroyed_app_leaves_nothing_on_disk(shop: Shop) -> None:
-    build = await shop.build()
-    (shop.settings.paths.repos / f"{SHOP.id}.git").mkdir(parents=True)
-    async with shop.world.db.write() as tx:
-        await apps.delete_app(tx, SHOP.id)
-    assert await shop.compiler.keys() == [SHOP.id]
-    await shop.compiler.reconcile(SHOP.id)
+async def test_a_slug_over_the_limit_fails_the_build_and_leaves_no_image(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deodar.loops.compiler.pipeline.SLUG_LIMIT", 10)
 
-    paths = shop.settings.paths
-    left = [*paths.repos.iterdir(), *paths.caches.iterdir(), *paths.slugs.iterdir()]
-    assert (left, shop.world.machine.slugs, build.status) == ([], {}, BuildStatus.SUCCEEDED)
+    build = await shop.build()
+
+    assert str(build.message).startswith("Compiled slug size: 0.0M is too large")
+    assert list(shop.settings.paths.slugs.glob("*.packed")) == []
+    assert shop.world.machine.slugs == {}
+
+
+async def test_what_a_slug_cannot_hold_fails_the_build_before_it_is_packed(shop: Shop) -> None:
+    def leave_a_pipe(dyno: BuildDyno) -> None:
+        os.mkfifo(dyno.folder("/app") / "pipe")
+        python(dyno)
+
+    build = await shop.build(script=leave_a_pipe)
+
+    assert str(build.message).startswith("pipe is a device, a pipe or a socket")
+    assert list(shop.settings.paths.slugs.iterdir()) == []
 
 
 async def test_an_app_destroyed_during_its_build_gets_no_release(shop: Shop) -> None:

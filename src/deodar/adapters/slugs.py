@@ -23,6 +23,7 @@ import pathspec
 from deodar.kit import subprocess
 from deodar.model import errors
 
+SUFFIX = ".tar.zst"
 SOURCE_BYTES = 1000**3  #: of an unpacked source
 SOURCE_FILES = 200_000
 
@@ -39,22 +40,33 @@ class Archive:
 async def pack(tree: Path, slugs: Path) -> Archive:
     """Packs `tree`; the same files with the same times give the same archive.
 
-    Modification times are kept, since Python's compiled modules carry those of their sources. Raises
-    BuildFailed for what a slug cannot hold (see `inspect`), and Unavailable if tar or zstd fail.
+    The tree was inspected before: see `inspect`. Modification times are kept, since Python's compiled
+    modules carry those of their sources. Raises Unavailable if tar or zstd fail.
     """
-    await asyncio.to_thread(inspect, tree)
     slugs.mkdir(parents=True, exist_ok=True)
     half = slugs / f".{uuid.uuid4()}.partial"
     try:
         await subprocess.run(*tar(tree, half), timeout=600)
         hexadecimal, size = await asyncio.to_thread(_settle, half)
-        path = slugs / f"{hexadecimal}.tar.zst"
+        path = slugs / f"{hexadecimal}{SUFFIX}"
         half.rename(path)
     except subprocess.CommandFailed as error:
         raise errors.Unavailable(f"Cannot pack the slug: {error.stderr}") from error
     finally:
         half.unlink(missing_ok=True)
     return Archive(f"SHA256:{hexadecimal}", size, path)
+
+
+def archives(slugs: Path) -> dict[str, Path]:
+    """Every archive by its checksum."""
+    return {
+        f"SHA256:{path.name.removesuffix(SUFFIX)}": path for path in slugs.glob(f"[!.]*{SUFFIX}")
+    }
+
+
+def half_made(slugs: Path) -> list[Path]:
+    """Archives that are being made, or whose making was cut short."""
+    return list(slugs.glob(".*.partial"))
 
 
 def tar(tree: Path, into: Path) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from deodar.actions import builds as wishes
+from deodar.adapters.disk import Disk
 from deodar.adapters.git import Repositories
 from deodar.api.outputs import Outputs
 from deodar.kit.clock import Clock
@@ -37,11 +38,13 @@ class Pushes:
         repositories: Repositories,
         outputs: Outputs,
         *,
+        disk: Disk,
         builds: Path,
         socket: Path,
     ) -> None:
         self.socket = socket
         self.builds = builds
+        self._disk = disk
         self._db = db
         self._clock = clock
         self._repositories = repositories
@@ -74,6 +77,7 @@ class Pushes:
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         app_id, user = await _read(reader, "push")
+        self._disk.check()
         async with self._one_at_a_time(app_id):
             build_id = wishes.new_id()
             writer.write(_line("build", build_id))

@@ -151,6 +151,9 @@ class Engine(Protocol):
     async def forget_slug(self, checksum: str) -> None:
         """Nothing will run that slug any more: unmount it and delete its packed form. May be repeated."""
 
+    async def packed_slugs(self) -> frozenset[str]:
+        """The checksums of the slugs that `forget_slug` would find something of."""
+
     async def create(self, spec: Spec) -> Sighting:
         """Make the container, all but running: so that `attach` misses nothing. May be repeated."""
 
@@ -168,6 +171,10 @@ class Engine(Protocol):
 
     async def sightings(self) -> Mapping[str, Sighting]:
         """Every container there is, running or ended and not yet removed, by id. Cheap."""
+
+    async def written(self) -> Mapping[str, int]:
+        """Bytes that each container has on the disk of its own, by id. Reads every file's size: ask once
+        a minute, not once a second."""
 
     async def usage(self, container_ids: Collection[str]) -> Mapping[str, Usage]:
         """What those of them take that run; others are left out. Some small reads each."""

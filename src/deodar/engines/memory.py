@@ -40,6 +40,7 @@ class Container:
     discarded: int = 0
     usage: base.Usage = field(default_factory=base.Usage)
     runnable: int = 0  #: threads that want a CPU
+    written: int = 0  #: bytes on its own disk
     peer: "MemoryAttachment | None" = None
     heard: bytearray = field(default_factory=bytearray)  #: input that it was given
     input_ended: bool = False
@@ -100,6 +101,9 @@ class MemoryEngine:
     async def forget_slug(self, checksum: str) -> None:
         self.machine.slugs.pop(checksum, None)
 
+    async def packed_slugs(self) -> frozenset[str]:
+        return frozenset(self.machine.slugs)
+
     async def create(self, spec: base.Spec) -> base.Sighting:
         if spec.id not in self.machine.containers:
             if self._refusal is not None:
@@ -135,6 +139,9 @@ class MemoryEngine:
 
     async def sightings(self) -> Mapping[str, base.Sighting]:
         return {key: _sight(container) for key, container in self.machine.containers.items()}
+
+    async def written(self) -> Mapping[str, int]:
+        return {key: container.written for key, container in self.machine.containers.items()}
 
     async def usage(self, container_ids: Collection[str]) -> Mapping[str, base.Usage]:
         return {key: container.usage for key, container in self._of(container_ids)}
@@ -231,6 +238,10 @@ class MemoryEngine:
             self._growth.set()
         if container.peer is not None:
             container.peer.told.put_nowait(data + (b"\r\n" if container.spec.terminal else b"\n"))
+
+    def write(self, container_id: str, count: int) -> None:
+        """It writes so many bytes to its own disk."""
+        self._known(container_id).written += count
 
     def take(self, container_id: str, **numbers: int) -> None:
         """Its usage has those numbers from now on."""

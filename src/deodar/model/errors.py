@@ -7,7 +7,7 @@ PlatformError                 base; never raised itself
 │  └─ TooLarge   RangeNotSatisfiable
 ├─ BuildFailed                the user's code failed to build; ends the Build, told in its stream
 └─ Unavailable                something below us failed; carries its cause; loops retry, the API says 503
-   └─ EngineFailed   StoreFailed   RouterFailed   StackMissing
+   └─ EngineFailed   StoreFailed   RouterFailed   StackMissing   DiskFull
 IllegalTransition             a bug of ours; nobody catches it
 
 A class's docstring is its default message. `id` and `status` are Heroku's (devcenter: Platform API,
@@ -134,6 +134,10 @@ class RouterFailed(Unavailable):
 
 class StackMissing(Unavailable):
     """The stack is not built on this machine."""
+
+
+class DiskFull(Unavailable):
+    """The disk of this machine is nearly full: builds are paused."""
 
 
 class IllegalTransition(Exception):

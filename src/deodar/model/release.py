@@ -54,6 +54,16 @@ class Release:
         return f"v{self.version}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A line of the ledger by which a slug is kept: all of a Release but what one reads it for."""
+
+    version: int
+    slug_id: str
+    current: bool
+    created_at: datetime
+
+
 def describe_deploy(commit: str | None) -> str:
     """`Deploy 1a2b3c4d`, as Heroku describes the release of a push."""
     return f"Deploy {commit[:8]}" if commit else "Deploy"

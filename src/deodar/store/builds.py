@@ -41,6 +41,12 @@ async def pending(tx: Tx) -> list[Build]:
     return [from_row(row) for row in await tx.all(query)]
 
 
+async def every(tx: Tx) -> list[Build]:
+    """All builds of all apps, newest first."""
+    query = select(table).order_by(table.c.created_at.desc())
+    return [from_row(row) for row in await tx.all(query)]
+
+
 def _values(build: Build) -> dict[str, object]:
     return {
         "user": build.user,

@@ -25,6 +25,7 @@ from deodar.model import errors
 from deodar.model.app import ConfigVars
 
 BUSY_TIMEOUT = 10.0  #: seconds that SQLite waits for another process's lock
+WAL_LIMIT = 16 * 1024 * 1024  #: bytes
 
 
 class Tx:
@@ -113,6 +114,8 @@ def open_sqlite(path: Path, *, key: bytes, bell: Bell) -> Database:
         # A commit survives kill -9; a power cut may undo the last ones, never corrupt.
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        # What a burst of writes made of the log in front of the database is given back after it.
+        cursor.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
         cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
         cursor.close()
 

@@ -1,13 +1,13 @@
 """Slugs and the release ledger in the database. The ledger only grows; at most one is current."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, delete, insert, select, update
 
 from deodar.model.app import AppId
 from deodar.model.formation import ProcessType
-from deodar.model.release import Release, ReleaseStatus, Slug
+from deodar.model.release import Entry, Release, ReleaseStatus, Slug
 from deodar.store import schema
 from deodar.store.db import Tx, moment
 
@@ -46,6 +46,38 @@ async def slugs_of(tx: Tx, app_id: str) -> list[Slug]:
 async def checksums(tx: Tx) -> set[str]:
     """Checksums of every slug there is, of all apps."""
     return {row["checksum"] for row in await tx.all(select(slugs.c.checksum))}
+
+
+async def entries(tx: Tx, app_id: str) -> list[Entry]:
+    """The app's releases that have a slug, newest first; cheap, since no config is unsealed."""
+    query = (
+        select(table.c.version, table.c.slug_id, table.c.current, table.c.created_at)
+        .where(table.c.app_id == app_id)
+        .where(table.c.slug_id.is_not(None))
+        .order_by(table.c.version.desc())
+    )
+    return [
+        Entry(
+            version=row["version"],
+            slug_id=row["slug_id"],
+            current=row["current"],
+            created_at=moment(row["created_at"]),
+        )
+        for row in await tx.all(query)
+    ]
+
+
+async def expire(tx: Tx, slug_ids: Collection[str], *, now: datetime) -> None:
+    """Those slugs are gone: releases stay, but those that could be rolled back to no longer can."""
+    await tx.execute(
+        update(table)
+        .where(table.c.slug_id.in_(slug_ids))
+        .where(table.c.status == ReleaseStatus.SUCCEEDED.value)
+        .values(status=ReleaseStatus.EXPIRED.value, updated_at=now.timestamp())
+    )
+    for child in (table, schema.builds):
+        await tx.execute(update(child).where(child.c.slug_id.in_(slug_ids)).values(slug_id=None))
+    await tx.execute(delete(slugs).where(slugs.c.id.in_(slug_ids)))
 
 
 async def append(tx: Tx, release: Release, *, formation_before: Sequence[ProcessType]) -> None:

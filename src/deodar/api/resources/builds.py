@@ -7,6 +7,7 @@ from pathlib import Path
 from starlette.responses import Response
 
 from deodar.actions import builds as wishes
+from deodar.adapters.disk import Disk
 from deodar.api.call import Call, answer
 from deodar.api.context import DOWNLOAD
 from deodar.api.resources import sources
@@ -29,6 +30,7 @@ async def index(call: Call) -> Response:
 async def create(call: Call) -> Response:
     wish = await call.body(wire.BuildCreate)
     source = wish.source_blob
+    Disk.of(call.context.settings).check()
     async with call.read() as tx:
         await call.app(tx)
     build_id = wishes.new_id()

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from deodar.adapters.disk import Disk
 from deodar.api.call import Call, answer
 from deodar.api.context import UPLOAD, Context
 from deodar.api.uploads import Uploads
@@ -15,6 +16,7 @@ from deodar.wire import build as wire
 
 async def create(call: Call) -> Response:
     uploads_of(call.context).sweep(now=call.now, older_than=UPLOAD)
+    Disk.of(call.context.settings).check()
     token = call.context.signers.source.sign(str(uuid.uuid4()), now=call.now, lasts=UPLOAD)
     url = call.url(f"/sources/{token}")
     return answer(wire.Source(source_blob=wire.SourceUrls(get_url=url, put_url=url)), status=201)

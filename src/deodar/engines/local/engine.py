@@ -38,7 +38,7 @@ from deodar.engines.local import (
     usage,
     watch,
 )
-from deodar.kit import subprocess
+from deodar.kit import disk, subprocess
 from deodar.model import errors
 
 RUNTIMES = ("crun", "runc")  #: crun starts in half the time
@@ -152,6 +152,9 @@ class LocalEngine:
     async def create(self, spec: base.Spec) -> base.Sighting:
         container = self._containers.get(spec.id)
         if container is None:
+    async def packed_slugs(self) -> frozenset[str]:
+        return self._images.packed()
+
             with _failing(f"Cannot make {spec.name}"):
                 async with self._making:
                     container = await self._create(spec)
@@ -202,6 +205,18 @@ class LocalEngine:
             return await asyncio.to_thread(usage.read, self._cgroups, self._paths_of(container_ids))
 
     async def runnable(self, container_ids: Collection[str]) -> Mapping[str, int]:
+    async def written(self) -> Mapping[str, int]:
+        folders = {
+            container_id: [self._records.folder(container_id) / name for name in ("upper", "tmp")]
+            for container_id in self._containers
+        }
+        with _failing("Cannot measure what dynos have written"):
+            taken = await disk.taken(*(path for pair in folders.values() for path in pair))
+        return {
+            container_id: sum(taken.get(path, 0) for path in pair)
+            for container_id, pair in folders.items()
+        }
+
         with _failing("Cannot see what dynos do"):
             return await asyncio.to_thread(
                 usage.runnable, self._cgroups, self._paths_of(container_ids)

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -59,6 +60,7 @@ def checksum_error(expected: str, actual: str) -> errors.EngineFailed:
 
 PACK_TIMEOUT = 600.0  #: seconds for the largest slug on a busy machine
 _DRAFT = ".draft-"
+_IMAGE = re.compile(r"([0-9a-f]{64})-\d+\.")
 
 
 class Images:
@@ -122,6 +124,14 @@ class Images:
                 for path in self._slugs.glob(f"{name}.*"):
                     await asyncio.to_thread(_delete, path)
             del self._locks[name]
+
+    def packed(self) -> frozenset[str]:
+        """The checksums of the slugs that there are images of."""
+        return frozenset(
+            f"SHA256:{match[1]}"
+            for path in self._slugs.iterdir()
+            if (match := _IMAGE.match(path.name))
+        )
 
     async def destroy(self) -> None:
         """Unmount all; images stay."""

@@ -1,11 +1,10 @@
-"""Takes an app's builds one after the other, and clears away what a destroyed app leaves on disk.
+"""Takes an app's builds one after the other; what they leave on disk is housekeeping's.
 
 A build that was under way when the control plane died is ended: as succeeded if its release was made,
 as failed otherwise, for whoever pushed was told so.
 """
 
 import asyncio
-import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -30,7 +29,6 @@ log = structlog.get_logger("deodar")
 
 AT_ONCE = 2  #: builds of different apps at the same moment
 INTERRUPTED = "The platform restarted during the build. Push again."
-LEFTOVER_PAUSE = 0.5  #: seconds until another look whether a destroyed app's dynos are gone
 
 
 class Compiler:
@@ -55,24 +53,18 @@ class Compiler:
         self._running = asyncio.Semaphore(AT_ONCE)
 
     async def keys(self) -> list[str]:
-        """Every app there is, and every one that left something on disk."""
         async with self._db.read() as tx:
-            known = await apps.ids(tx)
-        return list({*known, *_left_behind(self._paths)})
+            return await apps.ids(tx)
 
-    async def reconcile(self, app_id: str) -> float | None:
+    async def reconcile(self, app_id: str) -> None:
         async with self._db.read() as tx:
-            app = await apps.find(tx, app_id)
             pending = [
                 build
                 for build in await builds.of_app(tx, app_id)
                 if build.status is BuildStatus.PENDING
             ]
-        if app is None:
-            return await self._clear(app_id)
         for build in pending:
             await self._build(app_id, build)
-        return None
 
     async def recover(self) -> None:
         """Once before the first reconcile: ends the builds that an earlier process left pending.
@@ -120,10 +112,14 @@ class Compiler:
             )
 
     async def _fail(self, app: App, build: Build, out: Output, message: str) -> None:
-        out.line()
-        out.error(message)
-        out.line()
-        out.error("Push rejected, failed to compile the app.")
+        try:
+            out.line()
+            out.error(message)
+            out.line()
+            out.error("Push rejected, failed to compile the app.")
+        except OSError as error:
+            # A full disk must not keep the build from ending; the store has the message, too.
+            log.warning("build.output_lost", app=app.id, build=build.id, error=str(error))
         async with self._db.write() as tx:
             if await builds.find(tx, app.id, build.id) is not None:
                 await wishes.fail(tx, build, message, now=self._clock())
@@ -139,34 +135,6 @@ class Compiler:
         with closing(Output(self._output(build))) as out:
             out.error(INTERRUPTED)
         await workshop.clear(workshop.of(self._paths, build.app_id, build.id))
-
-    async def _clear(self, app_id: str) -> float | None:
-        """A destroyed app's repository, cache and log go, and slugs that no app has any more."""
-        sightings = await self._engine.sightings()
-        mine = [each for each in sightings.values() if each.app_id == app_id]
-        for each in mine:
-            if each.build:
-                await self._engine.remove(each.id)
-        if any(not each.build for each in mine):
-            return LEFTOVER_PAUSE
-        for folder in _folders(self._paths, app_id):
-            if folder.exists():
-                await asyncio.to_thread(shutil.rmtree, folder)
-        self._logs.delete(app_id)
-        await self._forget_slugs()
-        return None
-
-    async def _forget_slugs(self) -> None:
-        async with self._db.read() as tx:
-            wanted = await releases.checksums(tx)
-            busy = bool(await builds.pending(tx))
-        if busy:
-            return  # a build packs its slug before the store knows of it
-        for archive in self._paths.slugs.glob("*.tar.zst"):
-            checksum = f"SHA256:{archive.name.removesuffix('.tar.zst')}"
-            if checksum not in wanted:
-                await self._engine.forget_slug(checksum)
-                archive.unlink(missing_ok=True)
 
     def _output(self, build: Build) -> Path:
         return self._paths.builds / f"{build.id}.log"
@@ -184,17 +152,3 @@ def _message(group: ExceptionGroup[errors.PlatformError]) -> str:
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
     return str(first)
-
-
-def _folders(paths: Paths, app_id: str) -> tuple[Path, ...]:
-    return paths.repos / f"{app_id}.git", paths.caches / app_id
-
-
-def _left_behind(paths: Paths) -> set[str]:
-    """App ids that folders on disk are named after."""
-    repos = {path.name.removesuffix(".git") for path in paths.repos.glob("*.git")}
-    return (
-        repos
-        | {path.name for path in paths.caches.glob("*")}
-        | {path.name for path in paths.logs.glob("*")}
-    )

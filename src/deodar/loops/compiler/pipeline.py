@@ -8,13 +8,14 @@ from datetime import timedelta
 
 from deodar.actions import builds as wishes
 from deodar.adapters import slugs
+from deodar.adapters.disk import Disk
 from deodar.engines.base import Engine, Spec
 from deodar.kit.clock import Clock
 from deodar.loops.compiler import buildpack, workshop
 from deodar.loops.compiler.buildpack import Outcome
 from deodar.loops.compiler.output import Output, megabytes
 from deodar.loops.compiler.workshop import Workshop
-from deodar.model import errors
+from deodar.model import disk, errors
 from deodar.model.app import App, ConfigVars, boot_timeout
 from deodar.model.build import Build
 from deodar.model.dyno import Dyno, State
@@ -40,22 +41,26 @@ class Pipeline:
         engine: Engine,
         clock: Clock,
         settings: Settings,
+        disk: Disk,
         web_url: Callable[[App], str],
     ) -> None:
         self._db = db
         self._engine = engine
         self._clock = clock
         self._settings = settings
+        self._disk = disk
         self._web_url = web_url
 
     async def run(self, app: App, build: Build, out: Output) -> Build:
         """From the source that lies ready to a release that runs; answers the build as it then is."""
         shop = workshop.of(self._settings.paths, app.id, build.id)
         config = await self._config(app)
-        out.step(f"Building on the {build.stack} stack")
-        await workshop.lay_out(shop, uid=app.uid, config=config)
-        outcome = await self._compile(app, build, shop, out)
-        slug = await self._pack(app, build, shop, outcome, out)
+        self._disk.check()
+        with self._disk.filling():
+            out.step(f"Building on the {build.stack} stack")
+            await workshop.lay_out(shop, uid=app.uid, config=config)
+            outcome = await self._compile(app, build, shop, out)
+            slug = await self._pack(app, build, shop, outcome, out)
         return await self._release(app, build, slug, outcome, out)
 
     async def _config(self, app: App) -> ConfigVars:
@@ -126,6 +131,7 @@ class Pipeline:
                 if now - looked > timedelta(seconds=1):
                     looked = now
                     await self._check_wanted(build)
+                    self._check_disk()
         finally:
             ended.cancel()
         sighting = (await self._engine.sightings()).get(build.id)
@@ -150,6 +156,12 @@ class Pipeline:
             if await builds.find(tx, build.app_id, build.id) is None:
                 raise errors.BuildFailed("The app was destroyed during the build.")
 
+    def _check_disk(self) -> None:
+        """A build may write without end: it is stopped while the others have something left."""
+        space = self._disk.space()
+        if space.is_nearly_gone:
+            raise errors.DiskFull(disk.full(space))
+
     # Compiled tree to slug.
 
     async def _pack(
@@ -157,17 +169,17 @@ class Pipeline:
     ) -> Slug:
         out.line()
         out.step("Compressing...")
-        # The archive is what is stored and travels; the image is what this machine runs.
-        async with asyncio.TaskGroup() as group:
-            archiving = group.create_task(slugs.pack(shop.tree, self._settings.paths.slugs))
-            packing = group.create_task(self._engine.pack_slug(shop.tree, uid=app.uid))
-        archive, image = archiving.result(), packing.result()
-        if archive.size > SLUG_LIMIT:
-            raise errors.BuildFailed(
-                f"Compiled slug size: {megabytes(archive.size)} is too large "
-                f"(max is {SLUG_LIMIT // 1_000_000}M). Add what is not needed at run time to .slugignore."
-            )
-        await self._engine.keep_slug(image, checksum=archive.checksum, uid=app.uid)
+        # Before both, since it changes the tree: neither may read what the other does not.
+        await asyncio.to_thread(slugs.inspect, shop.tree)
+        packing = asyncio.create_task(self._engine.pack_slug(shop.tree, uid=app.uid))
+        try:
+            # The archive is what is stored and travels; the image is what this machine runs.
+            archive = await slugs.pack(shop.tree, self._settings.paths.slugs)
+            check_size(archive)
+            await self._engine.keep_slug(await packing, checksum=archive.checksum, uid=app.uid)
+        except BaseException:
+            await workshop.discard(packing)
+            raise
         out.detail(f"Done: {megabytes(archive.size)}")
         return Slug(
             id=str(uuid.uuid4()),
@@ -223,6 +235,14 @@ class Pipeline:
                 break
             await asyncio.sleep(PEEK)
         out.line(" done.")
+
+
+def check_size(archive: slugs.Archive) -> None:
+    if archive.size > SLUG_LIMIT:
+        raise errors.BuildFailed(
+            f"Compiled slug size: {megabytes(archive.size)} is too large "
+            f"(max is {SLUG_LIMIT // 1_000_000}M). Add what is not needed at run time to .slugignore."
+        )
 
 
 def pinned(build: Build, outcome: Outcome) -> str | None:

@@ -76,6 +76,17 @@ async def clear(shop: Workshop) -> None:
     await _remove(shop.folder)
 
 
-async def _remove(folder: Path) -> None:
-    if folder.exists():
-        await asyncio.to_thread(shutil.rmtree, folder)
+async def discard(packing: asyncio.Task[Path]) -> None:
+    """A packed slug that nobody will keep goes, made or half made. May be repeated."""
+    packing.cancel()
+    await asyncio.wait([packing])
+    if packing.cancelled() or packing.exception() is not None:
+        return  # who made it has cleared it away
+    await _remove(packing.result())
+
+
+async def _remove(path: Path) -> None:
+    if path.is_dir():
+        await asyncio.to_thread(shutil.rmtree, path)
+    else:
+        path.unlink(missing_ok=True)
