@@ -298,7 +298,7 @@ def test_a_one_off_dyno_ends_at_its_time_to_live() -> None:
             st.sampled_from(list(State)),
             release_id=st.sampled_from(["r1", "r2"]),
             routed=st.booleans(),
-            condemned=st.sampled_from([None, "restart", "stop"]),
+            condemned=st.sampled_from([None, "restart", "stop", "memory"]),
             signalled_at=st.sampled_from([None, NOW]),
             killed=st.booleans(),
         ),
@@ -331,6 +331,57 @@ def seen(running: bool = False, status: int | None = None, oom: bool = False) ->
         exit_status=status,
         oom_killed=oom,
     )
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.UP])
+@pytest.mark.parametrize("name", ["web.1", "worker.1", "run.1"])
+def test_a_dyno_condemned_for_its_memory_is_killed_once(name: str, state: State) -> None:
+    fat = a_dyno(name, state, condemned="memory", routed=True)
+
+    assert steps(wish(web=1, worker=1), fat, *others(fat)) == [
+        Kill(fat, "Error R15 (Memory quota vastly exceeded)")
+    ]
+    assert steps(wish(web=1, worker=1), replace(fat, killed=True), *others(fat)) == []
+
+
+def test_memory_kills_at_once_even_who_is_to_be_replaced_or_is_surplus() -> None:
+    old = a_dyno("web.1", condemned="memory", release_id="r1", routed=True)
+    surplus = a_dyno("worker.1", condemned="memory")
+
+    assert steps(wish(web=1), old, surplus) == [
+        Kill(old, "Error R15 (Memory quota vastly exceeded)"),
+        Kill(surplus, "Error R15 (Memory quota vastly exceeded)"),
+        Start("web", 1),
+    ]
+
+
+def test_a_dyno_killed_for_its_memory_keeps_its_place_and_rests_like_any_that_crashed() -> None:
+    killed = a_dyno(
+        "web.1",
+        State.CRASHED,
+        condemned="memory",
+        killed=True,
+        crashes=2,
+        restart_at=NOW + timedelta(minutes=10),
+    )
+
+    assert steps(wish(web=1), killed) == []
+    assert steps(wish(web=1), killed, after=600) == [Start("web", 1, 2, killed)]
+
+
+def test_one_kill_for_its_memory_does_not_fail_a_release() -> None:
+    old = a_dyno("web.1", id="old", release_id="r1", release_version=1, routed=True)
+    killed = a_dyno("web.1", State.CRASHED, condemned="memory", killed=True, crashes=1)
+
+    assert steps(wish(web=1), old, killed) == [Start("web", 1, 1, killed)]
+    assert steps(wish(web=1), old, replace(killed, crashes=2)) == [
+        FailRelease("r2", "r1", replace(killed, crashes=2))
+    ]
+
+
+def others(dyno: Dyno) -> list[Dyno]:
+    """The rest of one web and one worker."""
+    return [a_dyno(name) for name in ("web.1", "worker.1") if name != dyno.name]
 
 
 def test_an_exit_of_zero_is_a_crash_for_a_formation_dyno() -> None:

@@ -71,6 +71,8 @@ SIGNALS = MappingProxyType(
     }
 )
 
+R15 = "Error R15 (Memory quota vastly exceeded)"
+
 #: what a one-off's end means instead: it is done, whatever the status
 ENDS_COMPLETE = frozenset({State.STARTING, State.UP})
 
@@ -108,7 +110,7 @@ class Dyno:
     address: str | None = None  #: IP address inside the machine, once launched
     port: int | None = None  #: what PORT tells it; web dynos only
     routed: bool = False  #: the router may send it requests
-    condemned: str | None = None  #: why it shall be replaced: `restart`, `stop`
+    condemned: str | None = None  #: why it shall go: `restart`, `stop`; `memory` kills it
     signalled_at: datetime | None = None  #: when SIGTERM was sent
     killed: bool = False  #: SIGKILL was sent
     exit_status: int | None = None  #: of its last run; 128+n for signal n
@@ -139,6 +141,12 @@ class Dyno:
     @property
     def is_web(self) -> bool:
         return self.type == "web" and self.kind is Kind.FORMATION
+
+    @property
+    def replaced(self) -> bool:
+        """Whether somebody wishes another in its place. One that is killed for its memory crashes: its
+        place is still its own."""
+        return self.condemned is not None and self.condemned != "memory"
 
     @property
     def runs(self) -> bool:

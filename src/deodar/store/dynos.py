@@ -50,7 +50,7 @@ async def is_routed(tx: Tx, dyno_id: str) -> bool:
 
 
 async def condemn(tx: Tx, dyno_id: str, why: str) -> None:
-    """Wish that the dyno be replaced, or if it is a one-off, that it end."""
+    """Wish that the dyno be replaced, or if it is a one-off, that it end; for `memory`, be killed."""
     await tx.execute(update(table).where(table.c.id == dyno_id).values(condemned=why))
 
 

@@ -282,7 +282,7 @@ class Manifold:
     async def _kill(self, dyno: Dyno, error: str) -> None:
         self._tell(dyno, error, "Stopping process with SIGKILL")
         # The reason is kept before the signal, so that it is there when the exit is noticed.
-        reason = error if dyno.state is State.STARTING else dyno.reason
+        reason = dyno.reason if dyno.state is State.STOPPING else error
         await self._save(dyno, replace(dyno, killed=True, reason=reason))
         await self._engine.signal(dyno.id, signal.SIGKILL)
 

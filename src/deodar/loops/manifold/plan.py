@@ -149,7 +149,7 @@ def explain(dyno: Dyno, sighting: Sighting | None) -> str | None:
     if sighting is None or sighting.exit_status is None:
         return "The dyno's process is gone; the machine may have restarted"
     if sighting.oom_killed:
-        return "Error R15 (Memory quota vastly exceeded)"
+        return rules.R15
     if sighting.exit_status == 127:
         return f"Command not found: {dyno.command}"
     if sighting.exit_status == 126:
@@ -169,7 +169,7 @@ def plan(wish: Wish, dynos: Sequence[Dyno], now: datetime, limits: Limits) -> li
 
 def fail(wish: Wish, dynos: Collection[Dyno]) -> FailRelease | None:
     """Whether the current release is to be given up: a web dyno of it crashed for the second time or
-    never bound, while one of an older release still serves."""
+    never bound, while one of an older release still serves. A kill for its memory is a crash as others."""
     web = [dyno for dyno in dynos if dyno.is_web]
     serving = [dyno for dyno in web if dyno.routed and dyno.release_id != wish.release_id]
     crashed = [
@@ -177,7 +177,7 @@ def fail(wish: Wish, dynos: Collection[Dyno]) -> FailRelease | None:
         for dyno in web
         if dyno.release_id == wish.release_id
         and dyno.state is State.CRASHED
-        and (dyno.crashes > 1 or dyno.killed)
+        and (dyno.crashes > 1 or (dyno.killed and dyno.condemned != "memory"))
     ]
     if not (wish.preboot and serving and crashed):
         return None
@@ -218,6 +218,8 @@ def judge(
 def judge_running(
     dyno: Dyno, wish: Wish, dynos: Collection[Dyno], now: datetime, limits: Limits
 ) -> Step | None:
+    if dyno.condemned == "memory":
+        return None if dyno.killed else Kill(dyno, rules.R15)
     why = unwanted(dyno, wish, now)
     if why is not None and not stays(dyno, why, wish, dynos):
         return Stop(dyno, why)
@@ -264,7 +266,7 @@ def held(dyno: Dyno, wish: Wish, dynos: Iterable[Dyno]) -> bool:
         wish.preboot
         and dyno.kind is Kind.FORMATION
         and not dyno.is_web
-        and dyno.condemned is None
+        and not dyno.replaced
         and dyno.release_id != wish.release_id
         and dyno.state in (State.STARTING, State.UP)
         and wish.of(dyno) is not None
@@ -278,7 +280,7 @@ def held(dyno: Dyno, wish: Wish, dynos: Iterable[Dyno]) -> bool:
 def unwanted(dyno: Dyno, wish: Wish, now: datetime) -> str | None:
     """Why this dyno should not be, or not as it is."""
     if dyno.kind is Kind.ONE_OFF:
-        if dyno.condemned is not None:
+        if dyno.replaced:
             return "stop"
         lives = dyno.time_to_live
         return (
@@ -289,7 +291,7 @@ def unwanted(dyno: Dyno, wish: Wish, now: datetime) -> str | None:
     wished = wish.of(dyno)
     if wished is None:
         return "surplus"
-    if dyno.condemned is not None:
+    if dyno.replaced:
         return dyno.condemned
     if dyno.release_id != wish.release_id:
         return "release"
@@ -304,7 +306,7 @@ def stands(dyno: Dyno, wish: Wish) -> bool:
     return (
         dyno.kind is Kind.FORMATION
         and wished is not None
-        and dyno.condemned is None
+        and not dyno.replaced
         and dyno.release_id == wish.release_id
         and dyno.size == wished.size
         and dyno.id != wish.cycling
