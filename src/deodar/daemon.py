@@ -50,6 +50,7 @@ from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.loop import Manifold
 from deodar.loops.manifold.plan import Limits
 from deodar.loops.routing.loop import Routing
+from deodar.loops.vitals.loop import Vitals
 from deodar.model import errors
 from deodar.model.app import DEFAULT_STACK
 from deodar.settings import Settings
@@ -242,6 +243,13 @@ class Platform:
             domain=settings.domain,
             drain=timedelta(seconds=settings.drain_timeout),
         )
+        vitals = Vitals(
+            db=self.db,
+            engine=self.engine,
+            logs=self.logs,
+            clock=self.clock,
+            every=timedelta(seconds=settings.vitals_every),
+        )
         repositories = Repositories(paths.repos, hooks=paths.run / "hooks")
         repositories.prepare()
         outputs = Outputs(self.db, paths.builds)
@@ -272,6 +280,9 @@ class Platform:
             reading = self._drive(group, "intake", intake.reconcile, intake.keys)
             group.create_task(intake.watch(reading.ring), name="output")
             group.create_task(manifold.run(), name="watches")
+            # No bell rings for it either: memory and load are looked at by the clock.
+            looking = Driver("vitals", vitals.reconcile, vitals.keys)
+            group.create_task(looking.run(), name="vitals")
             group.create_task(routing.run(), name="router")
             group.create_task(pushes.serve(), name="pushes")
             group.create_task(
