@@ -32,6 +32,7 @@ from deodar.adapters import ca, host, stacks
 from deodar.adapters.disk import Disk
 from deodar.adapters.git import Repositories
 from deodar.adapters.haproxy.process import Haproxy
+from deodar.api import exec as exec_door
 from deodar.api import git as git_door
 from deodar.api import logs as log_door
 from deodar.api.app import create_app
@@ -46,6 +47,7 @@ from deodar.loops.compiler.pipeline import Pipeline
 from deodar.loops.logplane.intake import Intake
 from deodar.loops.housekeeping.loop import Housekeeping
 from deodar.loops.housekeeping.plan import Rules
+from deodar.loops.manifold import exec as tunnels
 from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.loop import Manifold
 from deodar.loops.manifold.plan import Limits
@@ -261,9 +263,13 @@ class Platform:
             builds=paths.builds,
             socket=paths.run / "hook.sock",
         )
+        tunnel = tunnels.Tunnel(self.engine, self.db, self.clock, self.signers.exec)
+        host_key = secret(paths.exec_key, tunnels.new_host_key)
+        entrances = exec_door.Manager(public_key=tunnels.public_key(host_key))
         app = create_app(
             self.context,
             extra_routes=[
+                *exec_door.routes(self.context, entrances),
                 *git_door.routes(git_door.Door(self.db, repositories, pushes)),
                 *log_door.routes(self.context, outputs),
             ],
@@ -288,6 +294,9 @@ class Platform:
             group.create_task(
                 switchboard.serve(settings.listen, settings.ports.rendezvous, tls_context(*tls)),
                 name="rendezvous",
+            )
+            group.create_task(
+                tunnel.serve(settings.exec_host, settings.exec_port, host_key), name="exec"
             )
             doors = [
                 serve_http(app, settings, port=settings.ports.api),
