@@ -32,7 +32,6 @@ from deodar.adapters import ca, host, stacks
 from deodar.adapters.disk import Disk
 from deodar.adapters.git import Repositories
 from deodar.adapters.haproxy.process import Haproxy
-from deodar.api import exec as exec_door
 from deodar.api import git as git_door
 from deodar.api import logs as log_door
 from deodar.api.app import create_app
@@ -44,15 +43,13 @@ from deodar.kit import clock
 from deodar.kit.loop import Bell, Driver, Keys, Reconcile
 from deodar.loops.compiler.loop import Compiler
 from deodar.loops.compiler.pipeline import Pipeline
-from deodar.loops.logplane.intake import Intake
 from deodar.loops.housekeeping.loop import Housekeeping
 from deodar.loops.housekeeping.plan import Rules
-from deodar.loops.manifold import exec as tunnels
+from deodar.loops.logplane.intake import Intake
 from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.loop import Manifold
 from deodar.loops.manifold.plan import Limits
 from deodar.loops.routing.loop import Routing
-from deodar.loops.vitals.loop import Vitals
 from deodar.model import errors
 from deodar.model.app import DEFAULT_STACK
 from deodar.settings import Settings
@@ -198,10 +195,10 @@ class Platform:
     async def serve(self) -> None:
         """All loops and doors, until cancelled or until one of them breaks."""
         settings, paths = self.settings, self.settings.paths
+        disk = Disk.of(settings)
         switchboard = Switchboard(
             self.engine, self.db, self.logs, self.clock, self.signers.rendezvous
         )
-        disk = Disk.of(settings)
         manifold = Manifold(
             db=self.db,
             engine=self.engine,
@@ -222,13 +219,10 @@ class Platform:
                 engine=self.engine,
                 clock=self.clock,
                 settings=settings,
+                disk=disk,
                 web_url=lambda app: self.context.places.web_url(app),
             ),
         )
-                disk=disk,
-        routing = Routing(
-            db=self.db,
-            haproxy=self.haproxy,
         housekeeping = Housekeeping(
             db=self.db,
             engine=self.engine,
@@ -238,19 +232,15 @@ class Platform:
             disk=disk,
             rules=rules(settings),
         )
+        routing = Routing(
+            db=self.db,
+            haproxy=self.haproxy,
             authority=self.authority,
             logs=self.logs,
             clock=self.clock,
             ring=self.bell.ring,
             domain=settings.domain,
             drain=timedelta(seconds=settings.drain_timeout),
-        )
-        vitals = Vitals(
-            db=self.db,
-            engine=self.engine,
-            logs=self.logs,
-            clock=self.clock,
-            every=timedelta(seconds=settings.vitals_every),
         )
         repositories = Repositories(paths.repos, hooks=paths.run / "hooks")
         repositories.prepare()
@@ -260,21 +250,17 @@ class Platform:
             self.clock,
             repositories,
             outputs,
+            disk=disk,
             builds=paths.builds,
             socket=paths.run / "hook.sock",
         )
-        tunnel = tunnels.Tunnel(self.engine, self.db, self.clock, self.signers.exec)
-        host_key = secret(paths.exec_key, tunnels.new_host_key)
-        entrances = exec_door.Manager(public_key=tunnels.public_key(host_key))
         app = create_app(
             self.context,
             extra_routes=[
-                *exec_door.routes(self.context, entrances),
                 *git_door.routes(git_door.Door(self.db, repositories, pushes)),
                 *log_door.routes(self.context, outputs),
             ],
         )
-            disk=disk,
         await compiler.recover()
         await routing.start()
         tls = self.tls_files()
@@ -282,30 +268,24 @@ class Platform:
         async with asyncio.TaskGroup() as group:
             self._drive(group, "manifold", manifold.reconcile, manifold.keys)
             self._drive(group, "compiler", compiler.reconcile, compiler.keys)
+            self._drive(group, "leftovers", housekeeping.clear, housekeeping.left_behind)
+            # No bell rings for chores, and each says itself when it is due again.
+            chores = Driver("housekeeping", housekeeping.reconcile, housekeeping.chores, sweep=3600)
+            group.create_task(chores.run(), name="housekeeping")
             self._drive(group, "routing", routing.reconcile, routing.keys)
             reading = self._drive(group, "intake", intake.reconcile, intake.keys)
             group.create_task(intake.watch(reading.ring), name="output")
             group.create_task(manifold.run(), name="watches")
-            # No bell rings for it either: memory and load are looked at by the clock.
-            looking = Driver("vitals", vitals.reconcile, vitals.keys)
-            group.create_task(looking.run(), name="vitals")
             group.create_task(routing.run(), name="router")
             group.create_task(pushes.serve(), name="pushes")
             group.create_task(
                 switchboard.serve(settings.listen, settings.ports.rendezvous, tls_context(*tls)),
                 name="rendezvous",
             )
-            group.create_task(
-                tunnel.serve(settings.exec_host, settings.exec_port, host_key), name="exec"
-            )
             doors = [
                 serve_http(app, settings, port=settings.ports.api),
                 serve_http(app, settings, port=settings.ports.api_tls, tls=tls),
             ]
-            self._drive(group, "leftovers", housekeeping.clear, housekeeping.left_behind)
-            # No bell rings for chores, and each says itself when it is due again.
-            chores = Driver("housekeeping", housekeeping.reconcile, housekeeping.chores, sweep=3600)
-            group.create_task(chores.run(), name="housekeeping")
             for door in doors:
                 group.create_task(door.serve(), name=f"api:{door.config.port}")
             group.create_task(self._announce(doors), name="announce")
@@ -373,6 +353,16 @@ def limits(settings: Settings) -> Limits:
     )
 
 
+def rules(settings: Settings) -> Rules:
+    return Rules(
+        slugs_kept=settings.slugs_kept,
+        slug_age=timedelta(days=settings.slug_days),
+        cache_limit=settings.cache_limit,
+        caches_limit=settings.caches_limit,
+        dyno_disk=settings.dyno_disk,
+    )
+
+
 def serve_http(
     app: Starlette, settings: Settings, *, port: int, tls: tuple[Path, Path] | None = None
 ) -> "Door":
@@ -393,16 +383,6 @@ def serve_http(
 
 class Door(uvicorn.Server):
     """uvicorn without its own signal handlers: one process, one place that listens for signals."""
-def rules(settings: Settings) -> Rules:
-    return Rules(
-        slugs_kept=settings.slugs_kept,
-        slug_age=timedelta(days=settings.slug_days),
-        cache_limit=settings.cache_limit,
-        caches_limit=settings.caches_limit,
-        dyno_disk=settings.dyno_disk,
-    )
-
-
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -147,14 +147,14 @@ class LocalEngine:
         with _failing("Cannot delete the slug"):
             await self._images.forget(checksum)
 
+    async def packed_slugs(self) -> frozenset[str]:
+        return self._images.packed()
+
     # containers
 
     async def create(self, spec: base.Spec) -> base.Sighting:
         container = self._containers.get(spec.id)
         if container is None:
-    async def packed_slugs(self) -> frozenset[str]:
-        return self._images.packed()
-
             with _failing(f"Cannot make {spec.name}"):
                 async with self._making:
                     container = await self._create(spec)
@@ -200,11 +200,6 @@ class LocalEngine:
     async def sightings(self) -> Mapping[str, base.Sighting]:
         return {key: self._sight(container) for key, container in self._containers.items()}
 
-    async def usage(self, container_ids: Collection[str]) -> Mapping[str, base.Usage]:
-        with _failing("Cannot see what dynos use"):
-            return await asyncio.to_thread(usage.read, self._cgroups, self._paths_of(container_ids))
-
-    async def runnable(self, container_ids: Collection[str]) -> Mapping[str, int]:
     async def written(self) -> Mapping[str, int]:
         folders = {
             container_id: [self._records.folder(container_id) / name for name in ("upper", "tmp")]
@@ -217,6 +212,11 @@ class LocalEngine:
             for container_id, pair in folders.items()
         }
 
+    async def usage(self, container_ids: Collection[str]) -> Mapping[str, base.Usage]:
+        with _failing("Cannot see what dynos use"):
+            return await asyncio.to_thread(usage.read, self._cgroups, self._paths_of(container_ids))
+
+    async def runnable(self, container_ids: Collection[str]) -> Mapping[str, int]:
         with _failing("Cannot see what dynos do"):
             return await asyncio.to_thread(
                 usage.runnable, self._cgroups, self._paths_of(container_ids)
