@@ -32,6 +32,7 @@ from deodar.adapters import ca, host, stacks
 from deodar.adapters.disk import Disk
 from deodar.adapters.git import Repositories
 from deodar.adapters.haproxy.process import Haproxy
+from deodar.api import exec as exec_door
 from deodar.api import git as git_door
 from deodar.api import logs as log_door
 from deodar.api.app import create_app
@@ -46,10 +47,12 @@ from deodar.loops.compiler.pipeline import Pipeline
 from deodar.loops.housekeeping.loop import Housekeeping
 from deodar.loops.housekeeping.plan import Rules
 from deodar.loops.logplane.intake import Intake
+from deodar.loops.manifold import exec as tunnels
 from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.loop import Manifold
 from deodar.loops.manifold.plan import Limits
 from deodar.loops.routing.loop import Routing
+from deodar.loops.vitals.loop import Vitals
 from deodar.model import errors
 from deodar.model.app import DEFAULT_STACK
 from deodar.settings import Settings
@@ -242,6 +245,13 @@ class Platform:
             domain=settings.domain,
             drain=timedelta(seconds=settings.drain_timeout),
         )
+        vitals = Vitals(
+            db=self.db,
+            engine=self.engine,
+            logs=self.logs,
+            clock=self.clock,
+            every=timedelta(seconds=settings.vitals_every),
+        )
         repositories = Repositories(paths.repos, hooks=paths.run / "hooks")
         repositories.prepare()
         outputs = Outputs(self.db, paths.builds)
@@ -254,9 +264,13 @@ class Platform:
             builds=paths.builds,
             socket=paths.run / "hook.sock",
         )
+        tunnel = tunnels.Tunnel(self.engine, self.db, self.clock, self.signers.exec)
+        host_key = secret(paths.exec_key, tunnels.new_host_key)
+        entrances = exec_door.Manager(public_key=tunnels.public_key(host_key))
         app = create_app(
             self.context,
             extra_routes=[
+                *exec_door.routes(self.context, entrances),
                 *git_door.routes(git_door.Door(self.db, repositories, pushes)),
                 *log_door.routes(self.context, outputs),
             ],
@@ -276,11 +290,17 @@ class Platform:
             reading = self._drive(group, "intake", intake.reconcile, intake.keys)
             group.create_task(intake.watch(reading.ring), name="output")
             group.create_task(manifold.run(), name="watches")
+            # No bell rings for it either: memory and load are looked at by the clock.
+            looking = Driver("vitals", vitals.reconcile, vitals.keys)
+            group.create_task(looking.run(), name="vitals")
             group.create_task(routing.run(), name="router")
             group.create_task(pushes.serve(), name="pushes")
             group.create_task(
                 switchboard.serve(settings.listen, settings.ports.rendezvous, tls_context(*tls)),
                 name="rendezvous",
+            )
+            group.create_task(
+                tunnel.serve(settings.exec_host, settings.exec_port, host_key), name="exec"
             )
             doors = [
                 serve_http(app, settings, port=settings.ports.api),
