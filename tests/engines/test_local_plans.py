@@ -237,7 +237,8 @@ def test_conmon_keeps_all_output_and_the_exit_status() -> None:
         *("--runtime", "/usr/bin/crun", "--bundle", "/box"),
         *("--container-pidfile", "/box/pid", "--exit-dir", "/box/exit"),
         *("--conmon-pidfile", "/box/supervisor", "--socket-dir-path", "/run/d/sockets"),
-        *("--log-path", "k8s-file:/box/log", "--no-sync-log", "--log-level", "error"),
+        *("--log-path", "k8s-file:/box/log", "--log-size-max", "134217728"),
+        *("--no-sync-log", "--log-level", "error"),
         *("--runtime-arg=--root=/run/d/oci", "--runtime-arg=--cgroup-manager=cgroupfs"),
     ]
 

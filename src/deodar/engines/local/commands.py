@@ -7,6 +7,8 @@ from pathlib import Path
 
 Argv = tuple[str, ...]
 
+LOG_LIMIT = 128 * 1024 * 1024  #: bytes; minutes of a flood, weeks of most apps
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
@@ -49,7 +51,7 @@ def supervise(
 ) -> Argv:
     """conmon, which makes the container, outlives us, and keeps its output and its exit status.
 
-    No limit for the log: conmon would cut off lines that nobody has read yet. Without
+    Its log begins anew at LOG_LIMIT, which is what bounds it while we are away (output.py). Without
     --leave-stdin-open an attached peer's shutdown becomes the container's end of file; a terminal has
     its own sign for that, and stays open for the next peer.
     """
@@ -66,7 +68,7 @@ def supervise(
         *("--conmon-pidfile", str(folder / "supervisor")),
         *("--socket-dir-path", str(sockets)),
         *("--log-path", f"k8s-file:{folder / 'log'}" if keep_output else "none"),
-        *("--no-sync-log", "--log-level", "error"),
+        *("--log-size-max", str(LOG_LIMIT), "--no-sync-log", "--log-level", "error"),
         *options,
     )
 

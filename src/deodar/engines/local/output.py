@@ -1,8 +1,15 @@
-"""Reads conmon's log of a container and gives its disk space back; whose lines they are is not its matter."""
+"""Reads conmon's log of a container and gives its disk space back; whose lines they are is not its matter.
+
+conmon begins its log anew when that has reached a limit (commands.py), whether or not anybody has read
+it. So each of its files has a second name, `log.<offset at which it begins>`, by which what is unread
+stays; one file so kept is the most there is, if nobody reads for long. Offsets go on from file to file.
+"""
 
 import ctypes
 import os
+from contextlib import suppress
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from deodar.engines import base
@@ -13,29 +20,70 @@ _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 
 def read(log: Path, offset: int) -> list[base.Output]:
     """Whole lines from `offset` on; [] where there are none, or no log."""
-    try:
-        file = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return []
-    try:
-        return parse(os.pread(file, CHUNK, offset), offset)
-    finally:
-        os.close(file)
+    for begin, path in _files(log):
+        at = max(offset, begin)
+        if pieces := parse(_read(path, at - begin), at):
+            return pieces
+    return []
 
 
 def start(log: Path, offset: int, *, at_most: int) -> int:
     """The beginning of a line from which on there are at most that many bytes."""
-    try:
-        file = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    files = _files(log)
+    late = _end(*files[-1]) - at_most if files else offset
+    if late <= offset:
         return offset
+    begin, path = next((each for each in reversed(files) if each[0] <= late), files[0])
+    late = max(late, begin)
+    # conmon's lines are much shorter than a chunk; one that it is writing now may lack its end
+    newline = _read(path, late - begin).find(b"\n")
+    return offset if newline < 0 else late + newline + 1
+
+
+def discard(log: Path, offset: int) -> None:
+    """Punch a hole up to `offset`: conmon goes on at the file's end, and offsets stay as they are."""
+    files = _files(log)
+    for (_, path), (end, _) in pairwise(files):
+        if end <= offset:
+            path.unlink(missing_ok=True)
+    for begin, path in files:
+        if begin < offset:
+            _punch(path, offset - begin)
+
+
+def _files(log: Path) -> list[tuple[int, Path]]:
+    """The log's files and the offset at which each begins; the last is the one being written."""
+    files = sorted(
+        (int(path.suffix[1:]), path)
+        for path in log.parent.glob(f"{log.name}.*")
+        if path.suffix[1:].isdigit()
+    )
     try:
-        late = os.fstat(file).st_size - at_most
-        if late <= offset:
-            return offset
-        # conmon's lines are much shorter than a chunk; one that it is writing now may lack its end
-        newline = os.pread(file, CHUNK, late).find(b"\n")
-        return offset if newline < 0 else late + newline + 1
+        if files and files[-1][1].samefile(log):
+            return files
+        begin = _end(*files[-1]) if files else 0
+        path = log.with_name(f"{log.name}.{begin}")
+        with suppress(FileExistsError):  # another thread saw it, too
+            os.link(log, path)
+    except FileNotFoundError:
+        return files  # there is no log, or it is being removed
+    return [*files, (begin, path)]
+
+
+def _end(begin: int, path: Path) -> int:
+    try:
+        return begin + path.stat().st_size
+    except FileNotFoundError:
+        return begin
+
+
+def _read(path: Path, position: int) -> bytes:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.pread(file, CHUNK, position)
     finally:
         os.close(file)
 
@@ -58,21 +106,18 @@ def parse(data: bytes, offset: int) -> list[base.Output]:
     return pieces
 
 
-def discard(log: Path, offset: int) -> None:
-    """Punch a hole up to `offset`: conmon goes on at the file's end, and offsets stay as they are."""
-    if offset <= 0:
-        return
+def _punch(path: Path, length: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     try:
-        file = os.open(log, os.O_WRONLY | os.O_CLOEXEC)
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
-        length = ctypes.c_int64(min(offset, os.fstat(file).st_size))
-        if length.value == 0:
+        size = ctypes.c_int64(min(length, os.fstat(file).st_size))
+        if size.value == 0:
             return
-        if libc.fallocate(file, _KEEP_SIZE_PUNCH_HOLE, ctypes.c_int64(0), length) != 0:
+        if libc.fallocate(file, _KEEP_SIZE_PUNCH_HOLE, ctypes.c_int64(0), size) != 0:
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(log))
+            raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(file)

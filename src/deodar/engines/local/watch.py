@@ -11,7 +11,9 @@ from pathlib import Path
 
 PAUSE = 0.05  #: seconds in which what grows is gathered, so that a busy writer wakes us seldom
 _MODIFY = 0x02
+_ATTRIB = 0x04  #: among others, that a name of the file was taken away
 _OVERFLOW = 0x4000
+_IGNORED = 0x8000
 _EVENT = struct.Struct("iIII")
 _READ = 64 * 1024
 
@@ -23,6 +25,7 @@ class Watch:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = -1
         self._keys: dict[int, str] = {}
+        self._files: dict[str, Path] = {}
         self._grown: set[str] = set()
         self._growth = asyncio.Event()
 
@@ -37,13 +40,16 @@ class Watch:
             self._inotify = -1
 
     def add(self, key: str, file: Path) -> None:
-        """The kernel forgets a file by itself when it is deleted."""
-        watch = self._libc.inotify_add_watch(
-            self._inotify, os.fsencode(file), ctypes.c_uint32(_MODIFY)
-        )
-        self._keys[self._checked(watch)] = key
+        """Another file that takes this one's name is watched in its place."""
+        self._files[key] = file
+        self._keys[self._checked(self._add(file))] = key
         # It may have grown before we looked.
         self._tell({key})
+
+    def _add(self, file: Path) -> int:
+        mask = ctypes.c_uint32(_MODIFY | _ATTRIB)
+        watch: int = self._libc.inotify_add_watch(self._inotify, os.fsencode(file), mask)
+        return watch
 
     async def grown(self) -> frozenset[str]:
         await self._growth.wait()
@@ -61,10 +67,15 @@ class Watch:
             offset += _EVENT.size + length
             if mask & _OVERFLOW:
                 self._tell(set(self._keys.values()))
-            elif mask & _MODIFY and watch in self._keys:
-                self._tell({self._keys[watch]})
-            elif not mask & _MODIFY:
-                self._keys.pop(watch, None)  # IN_IGNORED: the file is gone
+            elif watch in self._keys:
+                key = self._keys[watch]
+                if mask & _ATTRIB and (again := self._add(self._files[key])) >= 0:
+                    self._keys[again] = key
+                if mask & _IGNORED:  # the kernel has forgotten the file: it is deleted
+                    del self._keys[watch]
+                    if key not in self._keys.values():
+                        del self._files[key]
+                self._tell({key})
 
     def _tell(self, keys: set[str]) -> None:
         self._grown |= keys
