@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import APPS, Platform, Repo
+from tests.system.harness import APPS, Platform, Repo, eventually
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +117,32 @@ def test_an_app_that_is_not_there_is_said_so(platform: Platform, forge: Repo) ->
 
     assert result.status == 128
     assert "not found" in result.stderr
+
+
+def test_a_release_that_does_not_come_up_is_given_up_and_the_old_one_serves_on(
+    platform: Platform, forge: Repo
+) -> None:
+    platform.settle("forge", "web.1")
+    serving = platform.get("forge.localhost").body
+    procfile = (forge.folder / "Procfile").read_text()
+    forge.write("Procfile", "web: echo no database here && exit 3\n")
+    forge.commit("Forget the database")
+
+    result = forge.push()
+
+    forge.write("Procfile", procfile)
+    forge.commit("Remember the database")
+    assert result.status == 0, result.all
+    assert "Verifying deploy... failed." in result.stderr
+    assert "web.1 crashed" in result.stderr
+    eventually(lambda: latest(platform) == ("failed", False))
+    assert platform.get("forge.localhost").body == serving
+    again = forge.push()
+    assert "Verifying deploy... done." in again.stderr, again.all
+    assert latest(platform) == ("succeeded", True)
+
+
+def latest(platform: Platform) -> tuple[str, bool]:
+    """Status of the newest release, and whether it is the current one."""
+    newest = platform.api("GET", "/apps/forge/releases")[-1]
+    return newest["status"], newest["current"]
