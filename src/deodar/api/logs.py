@@ -114,14 +114,14 @@ async def _lines(
         return
     follower = logs.follow(app_id, after, source=source, dyno=dyno)
     async for found in _or_silence(follower):
-        yield Piece([], None) if found is None else Piece([found[1]], found[0])
+        yield Piece([], None) if found is None else Piece(found[1], found[0])
 
 
 async def _or_silence(
-    follower: AsyncIterator[tuple[Position, LogLine]],
-) -> AsyncIterator[tuple[Position, LogLine] | None]:
+    follower: AsyncIterator[tuple[Position, list[LogLine]]],
+) -> AsyncIterator[tuple[Position, list[LogLine]] | None]:
     """What the follower gives; None whenever it gave nothing for KEEP_ALIVE seconds."""
-    coming: asyncio.Future[tuple[Position, LogLine] | None]
+    coming: asyncio.Future[tuple[Position, list[LogLine]] | None]
     coming = asyncio.ensure_future(anext(follower, None))
     try:
         while True:

@@ -125,8 +125,10 @@ class Logs:
 
     async def follow(
         self, app_id: str, after: Position, *, source: str | None = None, dyno: str | None = None
-    ) -> AsyncIterator[tuple[Position, LogLine]]:
-        """Matching lines after a position, waiting for more, until the app's log is deleted.
+    ) -> AsyncIterator[tuple[Position, list[LogLine]]]:
+        """Matching lines after a position, and where they end; waits for more until the log is deleted.
+
+        As many at a time as are there, up to some 256 KB: who reads slowly reads more at once.
 
         What was never read with `last` nor written to is no log, and ends at once.
         A reader that is so slow that its segment was deleted meanwhile goes on with the oldest line;
@@ -145,9 +147,15 @@ class Logs:
                 records = await asyncio.to_thread(_read_after, folder, after)
                 if not records:
                     await news.wait()
-                for after, line in records:
-                    if line is not None and matches(line, source=source, dyno=dyno):
-                        yield after, line
+                    continue
+                after = records[-1][0]
+                lines = [
+                    line
+                    for _, line in records
+                    if line is not None and matches(line, source=source, dyno=dyno)
+                ]
+                if lines:
+                    yield after, lines
         finally:
             current.readers.discard(news)
 
