@@ -112,6 +112,7 @@ class Platform:
                 "DEODAR_EXEC_LISTEN": f"127.1.{os.getpid() % 250}.80",
                 "DEODAR_BOOT_TIMEOUT": "10",
                 "DEODAR_STOP_TIMEOUT": "10",
+                "DEODAR_VITALS_EVERY": "2",
                 **{f"DEODAR_{name}_PORT": str(port) for name, port in ports.items()},
             },
         )

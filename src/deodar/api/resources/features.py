@@ -39,12 +39,20 @@ def features(app: App) -> list[wire.Feature]:
             description="Each dyno's load and memory are told in the app's log every 20 seconds.",
             article="log-runtime-metrics",
             enabled=app.runtime_metrics,
+            state="beta",  # `heroku labs` lists what is not general
         ),
     ]
 
 
 def _feature(
-    app: App, name: str, *, display_name: str, description: str, article: str, enabled: bool
+    app: App,
+    name: str,
+    *,
+    display_name: str,
+    description: str,
+    article: str,
+    enabled: bool,
+    state: str = "general",
 ) -> wire.Feature:
     created_at = stamp(app.created_at)
     return wire.Feature(
@@ -54,7 +62,7 @@ def _feature(
         description=description,
         doc_url=f"https://devcenter.heroku.com/articles/{article}",
         enabled=enabled,
-        state="general",
+        state=state,
         feedback_email=app.owner.email,
         created_at=created_at,
         updated_at=created_at,
