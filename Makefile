@@ -1,5 +1,5 @@
 # Each target is one script; the scripts say what they do.
-.PHONY: help demo up down test check fmt bench
+.PHONY: help demo up down test check fmt bench chaos
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,3 +25,6 @@ fmt: ## format and mend what can be mended
 
 bench: ## the benchmarks, each with its table
 	@scripts/bench
+
+chaos: ## shake a platform with faults at random; SEED=7 COUNT=200
+	@scripts/chaos $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))

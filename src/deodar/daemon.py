@@ -313,7 +313,7 @@ class Platform:
     def _drive(
         self, group: asyncio.TaskGroup, name: str, reconcile: Reconcile, keys: Keys
     ) -> Driver:
-        driver = Driver(name, reconcile, keys)
+        driver = Driver(name, reconcile, keys, sweep=self.settings.sweep)
         self.bell.listen(driver.ring)
         group.create_task(driver.run(), name=name)
         return driver
@@ -441,7 +441,7 @@ async def take_down(settings: Settings, *, purge: bool) -> None:
     await Haproxy(settings).stop()
     engine = LocalEngine(paths=settings.paths, subnet=settings.subnet)
     try:
-        await engine.prepare()  # finds what there is to be removed
+        await engine.find()
         await engine.teardown()
     finally:
         await engine.close()

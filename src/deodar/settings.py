@@ -102,6 +102,7 @@ class Settings:
     build_timeout: float = 15 * 60  #: seconds (devcenter: slug-compiler)
     boot_timeout: float = 60
     stop_timeout: float = 30
+    sweep: float = 60  #: seconds between looks at every app, for what nobody announced
     first_rest: float = 10 * 60  #: of a dyno that crashed twice; doubled by each further crash
     last_rest: float = 24 * 60 * 60  #: the longest
     cycle: float = 24 * 60 * 60  #: how long a dyno runs before it is restarted for its own good
@@ -180,6 +181,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         build_timeout=number("DEODAR_BUILD_TIMEOUT", 15 * 60),
         boot_timeout=number("DEODAR_BOOT_TIMEOUT", 60),
         stop_timeout=number("DEODAR_STOP_TIMEOUT", 30),
+        sweep=number("DEODAR_SWEEP", 60),
         first_rest=number("DEODAR_CRASH_FIRST_REST", 10 * 60),
         last_rest=number("DEODAR_CRASH_LAST_REST", 24 * 60 * 60),
         cycle=number("DEODAR_CYCLE", 24 * 60 * 60),

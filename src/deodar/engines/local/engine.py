@@ -91,6 +91,13 @@ class LocalEngine:
 
     async def prepare(self) -> None:
         self._check_tools()
+        await self.find()
+        with _failing("Cannot give dynos a network"):
+            here = [c.record.slot for c in self._containers.values() if self._is_here(c.record)]
+            await self._network.prepare(here)
+
+    async def find(self) -> None:
+        """Know what is here of ours; `prepare` does it first, and for `teardown` it is enough."""
         with _failing("Cannot prepare this machine for dynos"):
             if (self._short / "exec").exists():  # we were killed while somebody ran a command
                 shutil.rmtree(self._short / "exec")
@@ -109,8 +116,6 @@ class LocalEngine:
             await self._images.prepare()
             self._outputs.open()
             await self._adopt()
-            here = [c.record.slot for c in self._containers.values() if self._is_here(c.record)]
-            await self._network.prepare(here)
 
     async def close(self) -> None:
         await self._network.close()
@@ -269,7 +274,10 @@ class LocalEngine:
             yield process
 
     async def dial(self, container_id: str, host: str, port: int) -> socket.socket:
-        slot = self._network.slot(self._running(container_id).record.slot)
+        record = self._running(container_id).record
+        slot = self._network.slot(record.slot)
+        if host == oci.hostname(record.name):
+            host = slot.address  # the one name that only the dyno itself knows
         with _failing(f"Cannot connect to {host}:{port}"):
             netns = await self._namespace.open_file(slot.netns)
             try:
