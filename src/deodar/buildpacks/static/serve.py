@@ -17,6 +17,7 @@ import urllib.parse
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 #: a file whose name carries a hash of its content never changes
@@ -32,7 +33,7 @@ mimetypes.add_type("font/woff2", ".woff2")
 class Site:
     """What is where: paths of requests to files."""
 
-    def __init__(self, root: Path, asked: dict) -> None:
+    def __init__(self, root: Path, asked: dict[str, Any]) -> None:
         self.root = root.resolve()
         self.clean_urls = bool(asked.get("clean_urls"))
         self.https_only = bool(asked.get("https_only"))
@@ -57,7 +58,9 @@ class Site:
 
     def _file(self, path: str) -> Path | None:
         inner = posixpath.normpath("/" + urllib.parse.unquote(path)).lstrip("/")
-        if "\0" in inner or any(part.startswith(".") and part != ".well-known" for part in inner.split("/")):
+        if "\0" in inner or any(
+            part.startswith(".") and part != ".well-known" for part in inner.split("/")
+        ):
             return None
         file = self.root / inner
         if file.is_dir():
@@ -82,7 +85,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urllib.parse.urlsplit(self.path).path
         if self.site.https_only and self.headers.get("X-Forwarded-Proto") == "http":
-            self._redirect(f"https://{self.headers.get('Host', '')}{self.path}", HTTPStatus.MOVED_PERMANENTLY)
+            self._redirect(
+                f"https://{self.headers.get('Host', '')}{self.path}", HTTPStatus.MOVED_PERMANENTLY
+            )
         elif (redirect := self.site.redirects.get(path)) is not None:
             self._redirect(redirect["url"], HTTPStatus(redirect.get("status", 302)))
         elif (file := self.site.find(path)) is not None:
@@ -99,7 +104,10 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _is_folder_without_slash(self, path: str) -> bool:
-        return not path.endswith("/") and (self.site.root / urllib.parse.unquote(path).lstrip("/")).is_dir()
+        return (
+            not path.endswith("/")
+            and (self.site.root / urllib.parse.unquote(path).lstrip("/")).is_dir()
+        )
 
     def _send(self, file: Path, path: str, status: HTTPStatus) -> None:
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
@@ -136,7 +144,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _say(self, text: str, status: HTTPStatus) -> None:
         body = text.encode()
-        self._begin(status, {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))})
+        self._begin(
+            status, {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
+        )
         if self.command == "GET":
             self.wfile.write(body)
 
