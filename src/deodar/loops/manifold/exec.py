@@ -66,12 +66,10 @@ class Tunnel:
     async def serve(self, host: str, port: int, host_key: bytes) -> None:
         """Until cancelled. Where the address is another's, waits for it to become free: the platform
         does without."""
-        key = asyncssh.import_private_key(host_key)
         while True:
             try:
                 with alone_at(host, port):
-                    server = await self._listen(host, port, key)
-                    async with server:
+                    async with await self.listen(host, port, host_key):
                         await asyncio.Event().wait()
             except OSError as error:
                 log.warning(
@@ -82,14 +80,14 @@ class Tunnel:
                 )
             await asyncio.sleep(AGAIN)
 
-    async def _listen(self, host: str, port: int, key: asyncssh.SSHKey) -> asyncssh.SSHAcceptor:
+    async def listen(self, host: str, port: int, host_key: bytes) -> asyncssh.SSHAcceptor:
         return await asyncssh.listen(
             host,
             port,
             # the router may listen on the same port of all addresses
             reuse_port=True,
             server_factory=lambda: Visitor(self),
-            server_host_keys=[key],
+            server_host_keys=[asyncssh.import_private_key(host_key)],
             server_version="Deodar",
             password_auth=False,
             kbdint_auth=False,
