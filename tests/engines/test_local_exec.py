@@ -175,16 +175,16 @@ async def test_no_byte_of_a_terminal_is_lost_at_the_end(engine: LocalEngine) -> 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("terminal", [None, (24, 80)])
-async def test_a_command_that_is_not_there_ends_at_once(
+async def test_a_command_that_is_not_there_ends_at_once_and_the_reason_is_told(
     engine: LocalEngine, terminal: tuple[int, int] | None
 ) -> None:
     container = await start(engine, "sleep", "1000")
 
     async with engine.exec(container, ("no-such-thing",), env={}, terminal=terminal) as process:
-        said = await all_of(process)
+        said = await all_of(process) + await process.read_errors()
         status = await process.wait()
 
-    assert (said, status) == (b"", 1)
+    assert (b"`no-such-thing` not found" in said, status) == (True, 255)
 
 
 @pytest.mark.asyncio(loop_scope="module")
