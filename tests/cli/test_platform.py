@@ -1,6 +1,7 @@
 """What `deodar` prints, to the letter, and with which status it ends."""
 
 import json
+import re
 from pathlib import Path
 
 import certifi
@@ -81,7 +82,10 @@ def test_status_of_a_platform_that_is_down_says_so_and_fails(deodar: Run, data: 
     result = deodar("status", "--json")
 
     assert result.status == 1
-    assert json.loads(result.stdout) == {
+    facts = json.loads(result.stdout)
+    space = facts.pop("space")
+    assert 0 < space["free"] < space["total"]
+    assert facts == {
         "data": str(data),
         "control_plane": None,
         "api": False,
@@ -122,6 +126,7 @@ def test_status_counts_what_the_platform_holds(
 
     facts = json.loads(result.stdout)
     disk = facts.pop("disk")
+    facts.pop("space")
     assert (result.status, result.stderr) == (0, "")
     assert facts == {
         "data": str(data),
@@ -133,6 +138,20 @@ def test_status_counts_what_the_platform_holds(
         "stacks": ["deodar-12"],
     }
     assert disk["logs"] >= 9000
+
+
+@pytest.mark.parametrize(
+    ("floor", "said"), [("1 MB", "; builds pause below 1 MB"), ("900 TB", ": too little")]
+)
+def test_status_says_how_much_is_free_and_whether_that_suffices(
+    deodar: Run, monkeypatch: pytest.MonkeyPatch, floor: str, said: str
+) -> None:
+    monkeypatch.setenv("DEODAR_DISK_FLOOR", floor)
+
+    [line] = [line for line in deodar("status").stdout.splitlines() if line.startswith("  free")]
+
+    assert re.search(r"  free +\d.* of \d", line)
+    assert said in line
 
 
 def test_down_without_a_platform_has_nothing_to_do(deodar: Run, data: Path) -> None:

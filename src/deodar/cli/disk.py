@@ -1,10 +1,12 @@
 """What lies below a data directory: how much of each kind, and what is not the platform's."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from deodar.settings import Paths
+from deodar.model.disk import Space, floor_of
+from deodar.settings import Paths, Settings
 
 PREFIXES = ("daemon.", "client.", "config.key.")  #: what the daemon keeps for and of itself
 
@@ -37,6 +39,19 @@ def usage(paths: Paths) -> Mapping[str, int]:
             file.stat().st_blocks * 512 for file in paths.data.glob(f"{paths.database.name}*")
         ),
     }
+
+
+#: kinds that a platform empties by itself when the disk runs short: they can be made again
+COLLECTABLE = ("caches",)
+
+
+def space(settings: Settings) -> Space:
+    """What is left of the disk on which the data directory lies, or will lie."""
+    data = settings.paths.data
+    there = next(folder for folder in (data, *data.parents) if folder.exists())
+    usage = shutil.disk_usage(there)
+    floor = floor_of(usage.total, wished=settings.disk_floor)
+    return Space(free=usage.free, total=usage.total, floor=floor)
 
 
 def _taken(folder: Path) -> int:

@@ -148,6 +148,7 @@ def _look(settings: Settings) -> dict[str, Any]:
     files = process.Files(settings.paths.data)
     pid = process.running(files)
     router = client.router_answers(settings)
+    space = disk.space(settings)
     facts: dict[str, Any] = {
         "data": str(settings.paths.data),
         "control_plane": pid,
@@ -157,6 +158,7 @@ def _look(settings: Settings) -> dict[str, Any]:
         "dynos": None,
         "stacks": sorted(file.parent.name for file in settings.paths.stacks.glob("*/stack.json")),
         "disk": dict(disk.usage(settings.paths)),
+        "space": {"free": space.free, "total": space.total, "floor": space.floor},
     }
     if pid is None:
         return facts
@@ -181,8 +183,17 @@ def _show(facts: dict[str, Any]) -> None:
     table.add_row("Stacks", ", ".join(facts["stacks"]) or "none built yet")
     table.add_row("Data", facts["data"])
     for kind, taken in facts["disk"].items():
-        table.add_row(f"  {kind}", output.size(taken))
+        note = " (emptied when space runs short)" if kind in disk.COLLECTABLE else ""
+        table.add_row(f"  {kind}", output.size(taken) + note)
+    table.add_row("  free", _free(**facts["space"]))
     Console(highlight=False).print(table)
+
+
+def _free(*, free: int, total: int, floor: int) -> str:
+    told = f"{output.size(free)} of {output.size(total)}"
+    if free < floor:
+        return f"{told}: too little, builds are paused below {output.size(floor)}"
+    return f"{told}; builds pause below {output.size(floor)}"
 
 
 @click.command()
