@@ -257,6 +257,7 @@ async def test_more_memory_than_twice_the_size_is_the_end(ground: Ground) -> Non
     sighting = (await ground.engine.sightings())[spec.id]
 
     assert (sighting.exit_status, sighting.oom_killed) == (137, True)
+    assert sighting.peak == pytest.approx(64 * MB, rel=0.05)
     await ground.engine.remove(spec.id)
 
 
@@ -268,6 +269,8 @@ async def test_no_more_processes_than_the_size_allows(ground: Ground) -> None:
     found = cgroups.detect(mounts.of_the_machine())
     async with asyncio.timeout(DEADLINE):
         while len(found.processes(cgroup)) < 10:  # noqa: ASYNC110 - it forks
+            await asyncio.sleep(0.01)
+        while not (await ground.engine.usage([spec.id]))[spec.id].forks_refused:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     await ground.engine.remove(spec.id)

@@ -34,7 +34,7 @@ NO_KILL = "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n"
 
 
 def test_version_1_tells_of_a_cgroup_with_all_below_it() -> None:
-    assert usage.parse_legacy(LEGACY, control=NO_KILL, pids="max 0\n", peak="") == Usage(
+    assert usage.parse_legacy(LEGACY, control=NO_KILL, pids="max 0\n", peak=None) == Usage(
         rss=300 * MB,
         cache=90 * MB,
         shared=10 * MB,
@@ -47,23 +47,25 @@ def test_version_1_tells_of_a_cgroup_with_all_below_it() -> None:
 def test_version_1_tells_of_no_swap_where_the_kernel_does_not_count_it() -> None:
     stat = LEGACY.replace(f"total_swap {4096}\n", "")
 
-    assert usage.parse_legacy(stat, control=NO_KILL, pids="max 0\n", peak="").swap == 0
+    assert usage.parse_legacy(stat, control=NO_KILL, pids="max 0\n", peak=None).swap == 0
 
 
 def test_version_2_counts_no_pages() -> None:
-    parsed = usage.parse_unified(UNIFIED, swap="4096\n", events="oom_kill 0\n", pids="", peak="")
+    parsed = usage.parse_unified(UNIFIED, swap="4096\n", events="oom_kill 0\n", pids="", peak=None)
 
     assert parsed == Usage(rss=300 * MB, cache=90 * MB, shared=10 * MB, swap=4096)
 
 
-def test_both_tell_of_the_killed_the_refused_and_how_much_there_was() -> None:
-    told = {"pids": "max 7\n", "peak": f"{1024 * MB}\n"}
-    legacy = usage.parse_legacy(LEGACY, control="under_oom 0\noom_kill 2\n", **told)
-    unified = usage.parse_unified(UNIFIED, swap="", events="max 9\noom 2\noom_kill 2\n", **told)
+def test_both_tell_of_the_killed_and_the_refused() -> None:
+    legacy = usage.parse_legacy(
+        LEGACY, control="under_oom 0\noom_kill 2\n", pids="max 7\n", peak=MB
+    )
+    unified = usage.parse_unified(
+        UNIFIED, swap="", events="max 9\noom 2\noom_kill 2\n", pids="max 7\n", peak=MB
+    )
 
-    assert [(each.oom_kills, each.forks_refused, each.peak) for each in (legacy, unified)] == [
-        (2, 7, 1024 * MB)
-    ] * 2
+    told = [(each.oom_kills, each.forks_refused, each.peak) for each in (legacy, unified)]
+    assert told == [(2, 7, MB)] * 2
 
 
 def test_a_threads_state_is_found_behind_whatever_name_it_has() -> None:

@@ -321,7 +321,12 @@ def test_every_dyno_gets_at_most_one_step(dynos: list[Dyno], web: int, after: fl
     assert len(places) == len(set(places))
 
 
-def seen(running: bool = False, status: int | None = None, oom: bool = False) -> Sighting:
+def seen(
+    running: bool = False,
+    status: int | None = None,
+    oom: bool = False,
+    peak: int | None = None,
+) -> Sighting:
     return Sighting(
         id="id",
         app_id="app",
@@ -330,6 +335,7 @@ def seen(running: bool = False, status: int | None = None, oom: bool = False) ->
         address=None,
         exit_status=status,
         oom_killed=oom,
+        peak=peak,
     )
 
 
@@ -429,6 +435,8 @@ def test_a_crash_after_ten_minutes_up_restarts_at_once_again() -> None:
         (seen(status=127), "Command not found: serve"),
         (seen(status=126), "Command cannot be executed: serve"),
         (seen(status=137, oom=True), "Error R15 (Memory quota vastly exceeded)"),
+        (seen(status=137, oom=True, peak=1 << 30), "Error R15 (Memory quota vastly exceeded)"),
+        (seen(status=137, oom=True, peak=1 << 28), "The machine is out of memory"),
         (seen(status=1), None),
     ],
 )

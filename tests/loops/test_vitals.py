@@ -139,6 +139,22 @@ async def test_a_dyno_that_lost_a_process_to_the_kernel_ends(world: World, vital
     assert "web.1: Error R15 (Memory quota vastly exceeded)" in await world.said()
 
 
+async def test_how_much_there_was_is_told_of_a_dyno_that_the_kernel_ended(world: World) -> None:
+    await world.deploy(web=1)
+    await world.settle()
+    await take(world, peak=1024 * MB)
+    before = len(await world.said())
+    world.engine.exit((await world.dyno("web.1")).id, 137, oom_killed=True)
+    await world.settle()
+
+    assert (await world.said())[before:][:4] == [
+        "web.1: Process running mem=1024M(200.0%)",
+        "web.1: Process exited with status 137",
+        "web.1: Error R15 (Memory quota vastly exceeded)",
+        "web.1: State changed from up to crashed",
+    ]
+
+
 async def test_a_full_process_table_is_told_once(world: World, vitals: Vitals) -> None:
     await world.deploy(web=1)
     await world.settle()

@@ -43,6 +43,8 @@ WEB = Dyno(
         (Usage(rss=1024 * MB), Level.VASTLY),
         (Usage(rss=512 * MB, swap=512 * MB), Level.VASTLY),
         (Usage(rss=100 * MB, oom_kills=1, peak=1024 * MB), Level.VASTLY),
+        (Usage(rss=100 * MB, oom_kills=1), Level.VASTLY),
+        (Usage(rss=100 * MB, oom_kills=1, peak=400 * MB), Level.WITHIN),
     ],
 )
 def test_what_counts_is_what_cannot_be_given_back(usage: Usage, level: Level) -> None:

@@ -58,6 +58,7 @@ class Sighting:
     address: str | None  #: IP address to reach its ports at
     exit_status: int | None = None  #: 0-255, 128+n for signal n; None while running or if lost
     oom_killed: bool = False
+    peak: int | None = None  #: most bytes of memory it had, if it was and if the kernel tells
     build: bool = False  #: as its Spec said
 
 
@@ -72,7 +73,7 @@ class Usage:
     pgpgin: int | None = None  #: None where the kernel does not count them for a container
     pgpgout: int | None = None
     oom_kills: int = 0  #: processes that the kernel ended for its memory, so far
-    peak: int = 0  #: most memory it had, known if the kernel ended a process for it
+    peak: int | None = None  #: most memory it had, if that was so and if the kernel tells
     forks_refused: int = 0  #: how often it had as many processes as it may have
 
 

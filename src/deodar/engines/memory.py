@@ -409,6 +409,7 @@ def _sight(container: Container) -> base.Sighting:
         address=container.address,
         exit_status=container.exit_status,
         oom_killed=container.oom_killed,
+        peak=container.usage.peak if container.oom_killed else None,
         build=container.spec.build,
         name=container.spec.name,
     )

@@ -21,6 +21,10 @@ class DynoSize:
     shares: int  #: CPU weight against other dynos, cgroup v1's scale
     cores: float | None = None  #: most CPU it may use; None for what is free
 
+    def share(self, memory: int) -> str:
+        """How much of its memory that is, as R14 and R15 tell it: `528M(103.3%)`."""
+        return f"{memory // MB}M({100 * memory / self.memory:.1f}%)"
+
 
 def _sizes(*sizes: DynoSize) -> MappingProxyType[str, DynoSize]:
     return MappingProxyType({size.name.lower(): size for size in sizes})

@@ -51,6 +51,17 @@ class Cgroups:
         except FileNotFoundError:
             return False
 
+    def peak(self, path: str) -> int | None:
+        """Most bytes of memory it had at once; None where the kernel does not tell."""
+        if self.unified is not None:
+            names, folder = ["memory.peak"], self.unified / path[1:]
+        else:
+            # the first has swap in it, and is there where swap counts
+            names = ["memory.memsw.max_usage_in_bytes", "memory.max_usage_in_bytes"]
+            folder = self.legacy["memory"] / path[1:]
+        told = next(filter(None, (text(folder / name) for name in names)), "")
+        return int(told) if told else None
+
     def threads(self, path: str) -> list[int]:
         """Thread ids in it; none if it is gone."""
         root, name = (

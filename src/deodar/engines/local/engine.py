@@ -56,6 +56,7 @@ class _Container:
         self.ended = asyncio.Event()
         self.exit_status: int | None = None
         self.oom_killed = False
+        self.peak: int | None = None
         self.pidfd: int | None = None
 
 
@@ -467,6 +468,8 @@ class LocalEngine:
             # conmon was killed: without it the container is deaf and dumb
             self._cgroups.kill(self._cgroup(container_id))
         container.oom_killed = self._cgroups.oom_killed(self._cgroup(container_id))
+        if container.oom_killed:
+            container.peak = self._cgroups.peak(self._cgroup(container_id))
         container.ended.set()
 
     async def _kill(self, container: _Container) -> None:
@@ -561,6 +564,7 @@ class LocalEngine:
             address=self._network.slot(record.slot).address if here else None,
             exit_status=container.exit_status,
             oom_killed=container.oom_killed,
+            peak=container.peak,
             build=record.build,
             name=record.name,
         )

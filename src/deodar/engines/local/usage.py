@@ -34,7 +34,7 @@ def _unified(groups: Cgroups, path: str) -> base.Usage | None:
         swap=cgroups.text(folder / "memory.swap.current"),
         events=events,
         pids=cgroups.text(folder / "pids.events"),
-        peak=cgroups.text(folder / "memory.peak") if cgroups.oom_kills(events) else "",
+        peak=groups.peak(path) if cgroups.oom_kills(events) else None,
     )
 
 
@@ -44,22 +44,17 @@ def _legacy(groups: Cgroups, path: str) -> base.Usage | None:
     if not stat:
         return None
     control = cgroups.text(memory / "memory.oom_control")
-    peak = ""
-    if cgroups.oom_kills(control):
-        # with swap in it, where swap counts
-        peak = cgroups.text(memory / "memory.memsw.max_usage_in_bytes")
-        peak = peak or cgroups.text(memory / "memory.max_usage_in_bytes")
     return parse_legacy(
         stat,
         control=control,
         pids=cgroups.text(groups.legacy["pids"] / path[1:] / "pids.events"),
-        peak=peak,
+        peak=groups.peak(path) if cgroups.oom_kills(control) else None,
     )
 
 
-def parse_unified(stat: str, *, swap: str, events: str, pids: str, peak: str) -> base.Usage:
-    """Version 2's memory.stat, memory.swap.current, memory.events, pids.events, memory.peak; what this
-    kernel has not is empty."""
+def parse_unified(stat: str, *, swap: str, events: str, pids: str, peak: int | None) -> base.Usage:
+    """Version 2's memory.stat, memory.swap.current, memory.events and pids.events; what this kernel has not
+    is empty."""
     memory = pairs(stat)
     return base.Usage(
         rss=memory["anon"],
@@ -67,13 +62,13 @@ def parse_unified(stat: str, *, swap: str, events: str, pids: str, peak: str) ->
         shared=memory["shmem"],
         swap=int(swap or 0),
         oom_kills=cgroups.oom_kills(events),
-        peak=int(peak or 0),
+        peak=peak,
         forks_refused=pairs(pids).get("max", 0),
     )
 
 
-def parse_legacy(stat: str, *, control: str, pids: str, peak: str) -> base.Usage:
-    """Version 1's memory.stat, memory.oom_control, pids.events and the most that was used."""
+def parse_legacy(stat: str, *, control: str, pids: str, peak: int | None) -> base.Usage:
+    """Version 1's memory.stat, memory.oom_control and pids.events."""
     memory = pairs(stat)
     return base.Usage(
         rss=memory["total_rss"],
@@ -83,7 +78,7 @@ def parse_legacy(stat: str, *, control: str, pids: str, peak: str) -> base.Usage
         pgpgin=memory["total_pgpgin"],
         pgpgout=memory["total_pgpgout"],
         oom_kills=cgroups.oom_kills(control),
-        peak=int(peak or 0),
+        peak=peak,
         forks_refused=pairs(pids).get("max", 0),
     )
 

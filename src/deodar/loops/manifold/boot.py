@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from deodar.engines.base import Spec
+from deodar.engines.base import Sighting, Spec
 from deodar.model.app import App, ConfigVars
 from deodar.model.dyno import GONE, Dyno, Kind, State
 from deodar.model.formation import size_of
@@ -70,6 +70,13 @@ def metadata(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> dict[
         known["HEROKU_SLUG_COMMIT"] = slug.commit or ""
         known["HEROKU_SLUG_DESCRIPTION"] = describe_deploy(slug.commit)
     return known
+
+
+def overrun(before: Dyno, after: Dyno, sighting: Sighting | None) -> Iterator[str]:
+    """How much memory a dyno had when the kernel ended it for that. Of one that we killed it is told."""
+    ended = before.runs and not after.runs and not before.killed
+    if ended and sighting is not None and sighting.peak is not None:
+        yield f"Process running mem={size_of(after.size).share(sighting.peak)}"
 
 
 def changes(before: Dyno, after: Dyno) -> Iterator[str]:

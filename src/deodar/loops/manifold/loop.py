@@ -144,6 +144,7 @@ class Manifold:
             if after is dyno and dyno.state is State.STARTING and self._accepts(dyno):
                 after = dyno.on(Event.BOUND, now)
             if after is not known:
+                self._tell(after, *boot.overrun(known, after, sightings.get(dyno.id)))
                 await self._save(known, after)
             if after.runs:
                 self._watch(after)

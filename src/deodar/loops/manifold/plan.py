@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from deodar.engines.base import Sighting
 from deodar.model import dyno as rules
 from deodar.model.dyno import Dyno, Event, Kind, State
-from deodar.model.formation import ProcessType
+from deodar.model.formation import ProcessType, size_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +149,8 @@ def explain(dyno: Dyno, sighting: Sighting | None) -> str | None:
     if sighting is None or sighting.exit_status is None:
         return "The dyno's process is gone; the machine may have restarted"
     if sighting.oom_killed:
-        return rules.R15
+        at_fault = sighting.peak is None or sighting.peak > size_of(dyno.size).memory
+        return rules.R15 if at_fault else "The machine is out of memory"
     if sighting.exit_status == 127:
         return f"Command not found: {dyno.command}"
     if sighting.exit_status == 126:

@@ -45,20 +45,21 @@ def taken(usage: Usage) -> int:
 
 def most(usage: Usage) -> int:
     """The same, but before the kernel ended a process for it, if it did."""
-    return max(taken(usage), usage.peak)
+    return max(taken(usage), usage.peak or 0)
 
 
 def judge(usage: Usage, size: DynoSize) -> Level:
     # The kernel's limit is at twice the quota: a dyno may live on without the process that it ended.
-    if usage.oom_kills or taken(usage) >= 2 * size.memory:
+    # It also ends processes of those within their quota, where the machine has no memory left.
+    killed = usage.oom_kills and (usage.peak is None or usage.peak > size.memory)
+    if killed or taken(usage) >= 2 * size.memory:
         return Level.VASTLY
     return Level.EXCEEDED if taken(usage) > size.memory else Level.WITHIN
 
 
 def running(usage: Usage, size: DynoSize) -> str:
     """The line before R14 and R15."""
-    memory = most(usage)
-    return f"Process running mem={memory // MB}M({100 * memory / size.memory:.1f}%)"
+    return f"Process running mem={size.share(most(usage))}"
 
 
 def crowded(size: DynoSize) -> str:
