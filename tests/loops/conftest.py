@@ -50,6 +50,7 @@ class World:
     engine: MemoryEngine
     bell: Bell
     manifold: Manifold
+    switchboard: Switchboard
     now: datetime = START
     routes: bool = True  #: whether the router does its part
     released: int = field(default=0)
@@ -196,6 +197,7 @@ async def a_world(folder: Path, machine: Machine, *, now: datetime = START) -> A
         engine=engine,
         bell=bell,
         manifold=manifold,
+        switchboard=switchboard,
         now=now,
     )
     watches = asyncio.create_task(manifold.run())

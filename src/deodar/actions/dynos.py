@@ -37,7 +37,7 @@ class OneOff:
     attached: bool = False
     tty: bool = False
     env: Mapping[str, str]
-    time_to_live: int | None = None  #: seconds
+    time_to_live: int | None = None  #: seconds; None: as long as one may live
 
 
 async def run(tx: Tx, app: App, wish: OneOff, *, dice: random.Random, now: datetime) -> Dyno:
@@ -70,7 +70,7 @@ async def run(tx: Tx, app: App, wish: OneOff, *, dice: random.Random, now: datet
         attached=wish.attached,
         tty=wish.tty,
         env=ConfigVars(wish.env),
-        time_to_live=wish.time_to_live,
+        time_to_live=LONGEST_LIFE if wish.time_to_live is None else wish.time_to_live,
     )
     await dynos.insert_dyno(tx, dyno)
     tx.ring(app.id)
