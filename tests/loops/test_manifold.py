@@ -324,3 +324,20 @@ async def test_a_full_log_disk_keeps_no_dyno_from_starting(world: World) -> None
     await world.settle()
 
     assert await world.states() == {"web.1": "up"}
+
+
+async def test_a_sweep_passes_over_an_app_that_is_as_it_should_be(
+    world: World, rebuilt: Rebuilt
+) -> None:
+    await world.deploy(web=1, worker=1)
+    assert await world.manifold.keys() == [SHOP.id]
+    await world.settle()
+    assert await world.manifold.keys() == []
+
+    async with rebuilt(world) as again:
+        assert await again.manifold.keys() == [SHOP.id], "nobody watches its dynos yet"
+        await again.settle()
+        assert await again.manifold.keys() == []
+
+        again.engine.exit((await again.dyno("worker.1")).id, 1)
+        assert await again.manifold.keys() == [SHOP.id]

@@ -170,8 +170,8 @@ class Engine(Protocol):
     async def wait(self, container_id: str) -> None:
         """Returns when it has ended, or is unknown."""
 
-    async def sightings(self) -> Mapping[str, Sighting]:
-        """Every container there is, running or ended and not yet removed, by id. Cheap."""
+    async def sightings(self, app_id: str | None = None) -> Mapping[str, Sighting]:
+        """Every container there is, or the app's, running or ended and not yet removed, by id. Cheap."""
 
     async def written(self) -> Mapping[str, int]:
         """Bytes that each container has on the disk of its own, by id. Reads every file's size: ask once

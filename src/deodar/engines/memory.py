@@ -137,8 +137,12 @@ class MemoryEngine:
         if container is not None:
             await container.ended.wait()
 
-    async def sightings(self) -> Mapping[str, base.Sighting]:
-        return {key: _sight(container) for key, container in self.machine.containers.items()}
+    async def sightings(self, app_id: str | None = None) -> Mapping[str, base.Sighting]:
+        return {
+            key: _sight(container)
+            for key, container in self.machine.containers.items()
+            if app_id in (None, container.spec.app_id)
+        }
 
     async def written(self) -> Mapping[str, int]:
         return {key: container.written for key, container in self.machine.containers.items()}

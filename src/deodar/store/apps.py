@@ -56,6 +56,12 @@ async def ids(tx: Tx) -> list[str]:
     return [row["id"] for row in await tx.all(select(table.c.id))]
 
 
+async def preboots(tx: Tx) -> dict[str, bool]:
+    """Whether each app's web dynos are replaced before they stop, by app."""
+    rows = await tx.all(select(table.c.id, table.c.preboot))
+    return {row["id"]: row["preboot"] for row in rows}
+
+
 async def free_slot(tx: Tx) -> int:
     """The lowest router slot that no app has."""
     taken = {row["slot"] for row in await tx.all(select(table.c.slot))}

@@ -53,10 +53,14 @@ class Tx:
             self.rings.append(app_id)
 
     def seal(self, config: Mapping[str, str]) -> bytes:
+        if not config:
+            return b""  # most dynos have no env of their own, and there is nothing to hide
         return self._cipher.encrypt(msgspec.json.encode(dict(config)))
 
     def unseal(self, token: bytes) -> ConfigVars:
         """Raises StoreFailed when the key file is not the one that sealed it."""
+        if not token:
+            return ConfigVars()
         try:
             return ConfigVars(msgspec.json.decode(self._cipher.decrypt(token), type=dict[str, str]))
         except InvalidToken as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import RowMapping, delete, insert, select
 
 from deodar.model.formation import ProcessType
 from deodar.store import schema
@@ -14,13 +14,16 @@ table = schema.formations
 async def of_app(tx: Tx, app_id: str) -> list[ProcessType]:
     """The app's process types by name; `web` first, as Heroku lists them."""
     rows = await tx.all(select(table).where(table.c.app_id == app_id).order_by(table.c.type))
-    types = [
-        ProcessType(
-            type=row["type"], quantity=row["quantity"], size=row["size"], command=row["command"]
-        )
-        for row in rows
-    ]
+    types = [from_row(row) for row in rows]
     return sorted(types, key=lambda each: (each.type != "web", each.type))
+
+
+async def every(tx: Tx) -> dict[str, list[ProcessType]]:
+    """All process types of all apps, by app."""
+    types: dict[str, list[ProcessType]] = {}
+    for row in await tx.all(select(table)):
+        types.setdefault(row["app_id"], []).append(from_row(row))
+    return types
 
 
 async def replace(tx: Tx, app_id: str, types: Iterable[ProcessType]) -> None:
@@ -38,3 +41,9 @@ async def replace(tx: Tx, app_id: str, types: Iterable[ProcessType]) -> None:
     ]
     if rows:
         await tx.execute(insert(table), rows)
+
+
+def from_row(row: RowMapping) -> ProcessType:
+    return ProcessType(
+        type=row["type"], quantity=row["quantity"], size=row["size"], command=row["command"]
+    )

@@ -137,6 +137,12 @@ async def current(tx: Tx, app_id: str) -> Release | None:
     return await _first(tx, (table.c.app_id == app_id) & table.c.current)
 
 
+async def current_ids(tx: Tx) -> dict[str, str]:
+    """The id of every app's current release, by app."""
+    rows = await tx.all(select(table.c.app_id, table.c.id).where(table.c.current))
+    return {row["app_id"]: row["id"] for row in rows}
+
+
 async def get(tx: Tx, release_id: str) -> Release | None:
     return await _first(tx, table.c.id == release_id)
 

@@ -203,8 +203,12 @@ class LocalEngine:
         if container is not None:
             await container.ended.wait()
 
-    async def sightings(self) -> Mapping[str, base.Sighting]:
-        return {key: self._sight(container) for key, container in self._containers.items()}
+    async def sightings(self, app_id: str | None = None) -> Mapping[str, base.Sighting]:
+        return {
+            key: self._sight(container)
+            for key, container in self._containers.items()
+            if app_id in (None, container.record.app_id)
+        }
 
     async def written(self) -> Mapping[str, int]:
         folders = {

@@ -27,6 +27,9 @@ class Supervisor:
         self._watches[dyno.id] = task
         task.add_done_callback(lambda _: self._watches.pop(dyno.id, None))
 
+    def watches(self, dyno: Dyno) -> bool:
+        return dyno.id in self._watches
+
     def accepts(self, dyno: Dyno) -> bool:
         """Whether it was seen to accept connections."""
         return dyno.id in self._bound
