@@ -71,6 +71,7 @@ async def run_unchecked(
             env=env,
             cwd=cwd,
             pass_fds=pass_fds,
+            start_new_session=True,
         )
     except OSError as error:
         raise CommandFailed(argv, None, str(error)) from error
@@ -80,9 +81,7 @@ async def run_unchecked(
     except TimeoutError as error:
         raise CommandFailed(argv, None, f"no end after {timeout:g} s") from error
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await _end(process)
     assert process.returncode is not None
     return Finished(process.returncode, stdout, stderr)
 
@@ -105,6 +104,7 @@ async def run_telling(
             stderr=asyncio.subprocess.STDOUT,
             env=env,
             limit=1 << 20,
+            start_new_session=True,
         )
     except OSError as error:
         raise CommandFailed(argv, None, str(error)) from error
@@ -120,9 +120,7 @@ async def run_telling(
     except TimeoutError as error:
         raise CommandFailed(argv, None, f"no end after {timeout:g} s") from error
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await _end(process)
     if status != 0:
         raise CommandFailed(argv, status, "\n".join(last))
 
@@ -150,6 +148,12 @@ async def talking(
     try:
         yield process
     finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kills a command that is still there, with all that it started: one of those might hold its
+    output open, and `wait` would wait for it."""
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
