@@ -161,6 +161,11 @@ def read(environ: Mapping[str, str]) -> Settings:
             pass
         raise errors.InvalidParams(f"{name} must be ADDRESS or ADDRESS:PORT, not {text!r}.")
 
+    vitals_every = number("DEODAR_VITALS_EVERY", 20)
+    if vitals_every < 1:
+        raise errors.InvalidParams(
+            f"DEODAR_VITALS_EVERY must be 1 second or more, not {vitals_every:g}."
+        )
     exec_host, exec_port = place("DEODAR_EXEC_LISTEN", "127.0.0.80")
     return Settings(
         paths=Paths(data=data),
@@ -187,7 +192,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         cycle=number("DEODAR_CYCLE", 24 * 60 * 60),
         cycle_spread=number("DEODAR_CYCLE_SPREAD", 216 * 60),
         drain_timeout=number("DEODAR_DRAIN_TIMEOUT", 30),
-        vitals_every=number("DEODAR_VITALS_EVERY", 20),
+        vitals_every=vitals_every,
         slugs_kept=int(number("DEODAR_SLUGS_KEPT", 20)),
         slug_days=number("DEODAR_SLUG_DAYS", 30),
         cache_limit=size("DEODAR_CACHE_LIMIT") or 2 * GB,

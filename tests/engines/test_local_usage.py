@@ -69,8 +69,6 @@ def test_both_tell_of_the_killed_and_the_refused() -> None:
 
 
 def test_a_threads_state_is_found_behind_whatever_name_it_has() -> None:
-    assert [usage.state(stat) for stat in ("7 (a) R S) R 1 7", "7 (web) S 1 7", "")] == [
-        "R",
-        "S",
-        "",
-    ]
+    stats = (b"7 (a) R S) R 1 7", b"7 (web) S 1 7", b"")
+
+    assert [usage.state(stat) for stat in stats] == [b"R", b"S", b""]

@@ -1,7 +1,7 @@
 """What containers take of this machine, as their cgroups tell it, of version 1 or 2; judges nothing."""
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from deodar.engines import base
 from deodar.engines.local import cgroups
@@ -17,7 +17,7 @@ def read(groups: Cgroups, paths: Mapping[str, str]) -> Mapping[str, base.Usage]:
 def runnable(groups: Cgroups, paths: Mapping[str, str]) -> Mapping[str, int]:
     """How many threads of each run or wait for a CPU. Blocks for a moment."""
     return {
-        key: sum(state(_stat(thread)) == "R" for thread in groups.threads(path))
+        key: sum(state(_stat(thread)) == b"R" for thread in groups.threads(path))
         for key, path in paths.items()
     }
 
@@ -88,14 +88,21 @@ def pairs(text: str) -> dict[str, int]:
     return {key: int(value) for key, value in (line.split(" ") for line in text.splitlines())}
 
 
-def state(stat: str) -> str:
+def state(stat: bytes) -> bytes:
     """The letter in /proc/…/stat; empty for a thread that is gone."""
     # the name in brackets may hold blanks and brackets of its own
-    return stat.rpartition(")")[2].strip()[:1]
+    return stat.rpartition(b")")[2][1:2]
 
 
-def _stat(thread: int) -> str:
+def _stat(thread: int) -> bytes:
+    # Without Python's files: there may be thousands of threads, and this takes half as long.
     try:
-        return Path(f"/proc/{thread}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+        file = os.open(f"/proc/{thread}/stat", os.O_RDONLY)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.read(file, 512)
+    except ProcessLookupError:
+        return b""
+    finally:
+        os.close(file)
