@@ -20,11 +20,3 @@ def test_a_long_thing_is_told_a_line_now_and_then(capfd: pytest.CaptureFixture[s
         *(f"Building: {percent}%" for percent in range(0, 101, 5)),
         "Waiting",
     ]
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1_000, "1 kB"), (5_400_000, "5 MB"), (1_325_989_888, "1.3 GB")],
-)
-def test_bytes_are_told_for_a_person(count: int, text: str) -> None:
-    assert output.size(count) == text

@@ -207,11 +207,11 @@ def test_logs_can_be_followed(platform: Platform, shop: Repo) -> None:
     assert tail.stdout is not None
     try:
         seen = [tail.stdout.readline()]  # what was there before; from here on it follows
-        restarted_at = platform.api("GET", "/account/rate-limits") and seen[0][:19]
+        asked_at = platform.logs("shop", lines=1)[:19]
         platform.api("DELETE", "/apps/shop/dynos/web.1")
         for line in tail.stdout:
             seen.append(line)
-            if "web.1]: Stopping all processes with SIGTERM" in line and line[:19] > restarted_at:
+            if "web.1]: Stopping all processes with SIGTERM" in line and line[:19] >= asked_at:
                 break
     finally:
         tail.kill()

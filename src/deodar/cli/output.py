@@ -76,13 +76,3 @@ def progress() -> Iterator[Teller]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         yield _Bar(bar)
-
-
-def size(count: int) -> str:
-    """`1.2 GB`: bytes for a person."""
-    number = float(count)
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"

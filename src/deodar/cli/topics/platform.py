@@ -14,6 +14,7 @@ from rich.table import Table
 
 from deodar import settings as settings_
 from deodar.cli import client, disk, output, process
+from deodar.model import disk as disk_words
 from deodar.settings import Settings
 
 #: the daemon's word of how far the stack is, such as `Building the stack: 42% Installing git`
@@ -184,16 +185,16 @@ def _show(facts: dict[str, Any]) -> None:
     table.add_row("Data", facts["data"])
     for kind, taken in facts["disk"].items():
         note = " (emptied when space runs short)" if kind in disk.COLLECTABLE else ""
-        table.add_row(f"  {kind}", output.size(taken) + note)
+        table.add_row(f"  {kind}", disk_words.words(taken) + note)
     table.add_row("  free", _free(**facts["space"]))
     Console(highlight=False).print(table)
 
 
 def _free(*, free: int, total: int, floor: int) -> str:
-    told = f"{output.size(free)} of {output.size(total)}"
+    told = f"{disk_words.words(free)} of {disk_words.words(total)}"
     if free < floor:
-        return f"{told}: too little, builds are paused below {output.size(floor)}"
-    return f"{told}; builds pause below {output.size(floor)}"
+        return f"{told}: too little, builds are paused below {disk_words.words(floor)}"
+    return f"{told}; builds pause below {disk_words.words(floor)}"
 
 
 @click.command()
