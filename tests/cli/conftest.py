@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +33,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith("DEODAR_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DEODAR_DATA", str(tmp_path / "data"))
+    # Somebody's platform may run here, with a router on the port that is the default.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("DEODAR_HTTP_PORT", str(server.getsockname()[1]))
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 
