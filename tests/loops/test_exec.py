@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import io
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -323,7 +324,52 @@ def test_a_packet_that_is_cut_off_is_answered_as_bad() -> None:
     assert (kind, number, code) == (files.STATUS, 7, files.BAD_MESSAGE)
 
 
-# the address
+# the server's own life
+
+
+async def test_all_are_hung_up_when_the_server_ends(gate: Gate) -> None:
+    serving = asyncio.create_task(gate.tunnel.serve("127.0.0.79", free_port(), HOST_KEY))
+    async with gate.entered() as connection:
+        client = await connection.create_process("sleep 1000")
+        process = await gate.started.get()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+        assert await process.wait() == 129
+        assert (await client.wait()).exit_status is None
+    assert gate.tunnel.connections == set()
+
+
+async def test_an_address_that_is_taken_is_waited_for(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnels, "AGAIN", 0.01)
+    port = free_port()
+    with tunnels.alone_at("127.0.0.1", port):
+        serving = asyncio.create_task(gate.tunnel.serve("127.0.0.1", port, HOST_KEY))
+        await asyncio.sleep(0)  # it tries, in vain
+    gate.port = port
+    async with asyncio.timeout(PATIENCE):
+        while not await entered(gate):  # noqa: ASYNC110 - nothing tells that it listens
+            await asyncio.sleep(0.01)
+
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+async def entered(gate: Gate) -> bool:
+    try:
+        async with gate.entered():
+            return True
+    except ConnectionRefusedError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def test_two_platforms_do_not_share_an_address() -> None:

@@ -62,6 +62,7 @@ class Tunnel:
         self._db = db
         self._clock = clock
         self._signer = signer  #: a user name's text is a Grant
+        self.connections: set[asyncssh.SSHServerConnection] = set()
 
     async def serve(self, host: str, port: int, host_key: bytes) -> None:
         """Until cancelled. Where the address is another's, waits for it to become free: the platform
@@ -69,8 +70,13 @@ class Tunnel:
         while True:
             try:
                 with alone_at(host, port):
-                    async with await self.listen(host, port, host_key):
+                    server = await self.listen(host, port, host_key)
+                    try:
                         await asyncio.Event().wait()
+                    finally:
+                        server.close()
+                        for connection in list(self.connections):
+                            connection.abort()
             except OSError as error:
                 log.warning(
                     "Cannot listen for ps:exec; set DEODAR_EXEC_LISTEN",
@@ -135,6 +141,11 @@ class Visitor(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
+        self._tunnel.connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._connection is not None:
+            self._tunnel.connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:
         return True
