@@ -5,6 +5,7 @@ import fcntl
 import os
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_the_run_image_is_made_by_mmdebstrap_from_its_own_mirror(tmp_path: Path)
         '--aptopt=Acquire::http::Proxy "http://proxy:3142"',
         *("--include=bash,tini", "bookworm", str(tmp_path)),
     )
+
+
+def test_backports_are_asked_only_where_there_is_something_to_take_from_them() -> None:
+    with_backports = stacks.compilers(RECIPE)
+    without = stacks.compilers(replace(RECIPE, suite="trixie", backports=()))
+
+    assert "--target-release bookworm-backports golang-1.23-go\n" in with_backports
+    assert "backports" not in without
+    assert "apt-get install --yes --no-install-recommends gcc\n" in without
+    assert without.endswith(stacks.GO)
 
 
 def test_the_build_variant_shares_usr_with_run_and_nothing_that_is_written_in_place(

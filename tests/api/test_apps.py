@@ -75,7 +75,10 @@ async def test_creating_an_app_is_told_in_its_log_and_wakes_the_loops(world: Giv
             "lowercase letters, digits, and dashes.",
         ),
         ({"name": 5}, "Invalid name: Expected `str | null`, got `int`."),
-        ({"stack": "heroku-18"}, "Stack 'heroku-18' is not available. There are: deodar-12."),
+        (
+            {"stack": "heroku-18"},
+            "Stack 'heroku-18' is not available. There are: deodar-12, deodar-13.",
+        ),
         ({"region": "eu"}, "Region 'eu' is not available. There is: us."),
     ],
 )

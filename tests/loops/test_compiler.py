@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import tarfile
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from deodar.engines.base import Spec
 from deodar.engines.memory import MemoryEngine
 from deodar.loops.compiler.loop import INTERRUPTED, Compiler
 from deodar.loops.compiler.pipeline import Pipeline
+from deodar.model.app import DEFAULT_STACK
 from deodar.model.build import Build, BuildStatus
 from deodar.model.release import Release
 from deodar.settings import Settings
@@ -111,11 +113,26 @@ class Shop:
         return (self.settings.paths.builds / f"{build.id}.log").read_text()
 
 
+def lay_stack(stacks: Path, name: str) -> None:
+    """What says that a stack is complete; the memory engine needs no more of it."""
+    facts = {
+        "name": name,
+        "suite": "bookworm",
+        "built_at": "2030-01-01T00:00:00+00:00",
+        "digest": "SHA256:00",
+        "packages": {},
+        "build_packages": {},
+    }
+    (stacks / name).mkdir(parents=True)
+    (stacks / name / "stack.json").write_text(json.dumps(facts))
+
+
 @pytest.fixture
 async def shop(world: World, tmp_path: Path) -> Shop:
     chosen = settings.read({"DEODAR_DATA": str(tmp_path / "data")})
     for folder in (chosen.paths.builds, chosen.paths.caches, chosen.paths.slugs):
         folder.mkdir(parents=True)
+    lay_stack(chosen.paths.stacks, DEFAULT_STACK)
     pipeline = Pipeline(
         db=world.db,
         engine=world.engine,
@@ -247,6 +264,20 @@ async def test_the_second_build_finds_the_cache_and_the_pinned_buildpack(shop: S
     await shop.build(script=look)
 
     assert told == [("from the first build", "heroku/python")]
+
+
+async def test_a_stack_that_cannot_be_built_fails_the_build_and_says_why(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deodar.adapters.stacks.SPACE", 10**18)
+    (shop.settings.paths.stacks / DEFAULT_STACK / "stack.json").unlink()
+
+    build = await shop.build()
+
+    assert build.status is BuildStatus.FAILED
+    lines = shop.output(build).splitlines()
+    assert lines[0] == "-----> Building the stack deodar-12 (once)"
+    assert lines[2].startswith(" !     Building the stack deodar-12 needs ")
 
 
 async def test_builds_of_an_app_are_made_in_their_order(shop: Shop) -> None:

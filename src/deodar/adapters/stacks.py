@@ -53,26 +53,39 @@ class Progress:
     fraction: float  #: 0 to 1 of the whole, never falling
 
 
+#: of both variants; the names are the same in all suites
+RUN = (
+    *("bash", "tini", "ca-certificates", "tzdata", "procps", "psmisc", "file", "less"),
+    *("curl", "git", "openssh-client", "rsync", "socat", "netcat-openbsd", "iproute2"),
+    *("bind9-dnsutils", "jq", "patch", "gettext-base"),
+    *("bzip2", "xz-utils", "zstd", "zip", "unzip"),
+    *("python3", "python3-venv", "ruby", "ruby-rack", "ruby-webrick", "puma", "bundler"),
+    *("postgresql-client", "sqlite3", "imagemagick"),
+    *("libpq5", "libmariadb3", "libyaml-0-2", "libffi8", "libxml2", "libxslt1.1"),
+    *("libgmp10", "libjemalloc2", "libatomic1"),
+)
+BUILD = (
+    *("build-essential", "pkg-config", "python3-dev", "ruby-dev", "rake"),
+    *("libpq-dev", "libmariadb-dev", "libsqlite3-dev", "libffi-dev", "libssl-dev"),
+    *("libyaml-dev", "zlib1g-dev", "libxml2-dev", "libxslt1-dev", "libgmp-dev"),
+    *("libjpeg62-turbo-dev", "libcurl4-openssl-dev"),
+)
+
+#: deodar-12 has Python 3.11, Ruby 3.1 and Go 1.23; deodar-13 has 3.13, 3.3 and 1.24
 RECIPES: Mapping[str, Recipe] = {
     "deodar-12": Recipe(
         suite="bookworm",
-        run=(
-            *("bash", "tini", "ca-certificates", "tzdata", "procps", "psmisc", "file", "less"),
-            *("curl", "git", "openssh-client", "rsync", "socat", "netcat-openbsd", "iproute2"),
-            *("bind9-dnsutils", "jq", "patch", "gettext-base"),
-            *("bzip2", "xz-utils", "zstd", "zip", "unzip"),
-            *("python3", "python3-venv", "ruby", "ruby-rack", "ruby-webrick", "puma", "bundler"),
-            *("postgresql-client", "sqlite3", "imagemagick"),
-            *("libpq5", "libmariadb3", "libyaml-0-2", "libffi8", "libxml2", "libxslt1.1"),
-            *("libgmp10", "libjemalloc2", "libatomic1"),
-        ),
-        build=(
-            *("build-essential", "pkg-config", "python3-dev", "ruby-dev", "rake"),
-            *("libpq-dev", "libmariadb-dev", "libsqlite3-dev", "libffi-dev", "libssl-dev"),
-            *("libyaml-dev", "zlib1g-dev", "libxml2-dev", "libxslt1-dev", "libgmp-dev"),
-            *("libjpeg62-turbo-dev", "libcurl4-openssl-dev"),
-        ),
+        run=RUN,
+        build=BUILD,
         backports=("golang-1.23-go",),
+        node=">=24,<25",
+        uv=">=0.9,<1",
+    ),
+    "deodar-13": Recipe(
+        suite="trixie",
+        run=RUN,
+        build=(*BUILD, "golang-1.24-go"),
+        backports=(),
         node=">=24,<25",
         uv=">=0.9,<1",
     ),
@@ -121,17 +134,24 @@ cp /tmp/fetched/bin/uv /tmp/fetched/bin/uvx /usr/local/bin/
 uv --version
 """
 
-#: The mirror is whichever mmdebstrap chose.
 COMPILERS = """
 export DEBIAN_FRONTEND=noninteractive
+apt-get update
+apt-get install --yes --no-install-recommends {build}
+"""
+
+#: The mirror is whichever mmdebstrap chose.
+BACKPORTS = """
 awk '$1 == "deb" && $3 == "{suite}" {{ print $1, $2, "{suite}-backports", $4; exit }}' \
     /etc/apt/sources.list > /etc/apt/sources.list.d/backports.list
 apt-get update
-apt-get install --yes --no-install-recommends {build}
 apt-get install --yes --no-install-recommends --target-release {suite}-backports {backports}
+rm /etc/apt/sources.list.d/backports.list
+"""
+
+GO = """
 for tool in go gofmt; do ln -sf ../lib/go-*/bin/$tool /usr/bin/$tool; done
 go version
-rm /etc/apt/sources.list.d/backports.list
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 """
 
@@ -208,10 +228,7 @@ async def _build(stacks: Path, name: str, recipe: Recipe, meter: "_Meter") -> St
     meter.begin("Installing uv", until=0.63, lines=60)
     await _tell(name, meter, *inside(build, FETCH.format(requirement=f"uv{recipe.uv}") + UV))
     meter.begin("Installing compilers", until=0.98, lines=230)
-    compilers = COMPILERS.format(
-        suite=recipe.suite, build=" ".join(recipe.build), backports=" ".join(recipe.backports)
-    )
-    await _tell(name, meter, *inside(build, compilers + DROP_SETUID))
+    await _tell(name, meter, *inside(build, compilers(recipe) + DROP_SETUID))
 
     meter.begin("Finishing", until=1.0, lines=1)
     shutil.rmtree(run / "usr/local/include/node")
@@ -234,6 +251,14 @@ def bootstrap(root: Path, recipe: Recipe, proxies: Mapping[str, str]) -> tuple[s
         recipe.suite,
         str(root),
     )
+
+
+def compilers(recipe: Recipe) -> str:
+    """The script that makes a copy of the run variant the build variant."""
+    script = COMPILERS.format(build=" ".join(recipe.build))
+    if recipe.backports:
+        script += BACKPORTS.format(suite=recipe.suite, backports=" ".join(recipe.backports))
+    return script + GO
 
 
 def inside(root: Path, script: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from deodar.actions import builds as wishes
-from deodar.adapters import slugs
+from deodar.adapters import slugs, stacks
 from deodar.adapters.disk import Disk
 from deodar.engines.base import Engine, Spec
 from deodar.kit.clock import Clock
@@ -28,6 +28,7 @@ from deodar.store.db import Database
 #: a build may use much memory and many processes, but its CPU weight is far below any dyno's
 BUILD_SIZE = DynoSize(name="Build", memory=2048 * MB, pids=4096, shares=64)
 SLACK = 5  #: seconds that a push waits beyond the time in which web dynos must bind
+STRIDE = 0.05  #: how far a stack's building gets between two lines about it
 PEEK = 0.03  #: seconds between looks at a running build's output, and at the dynos of its release
 
 
@@ -50,18 +51,37 @@ class Pipeline:
         self._settings = settings
         self._disk = disk
         self._web_url = web_url
+        self._building_stack = asyncio.Lock()
 
     async def run(self, app: App, build: Build, out: Output) -> Build:
         """From the source that lies ready to a release that runs; answers the build as it then is."""
         shop = workshop.of(self._settings.paths, app.id, build.id)
         config = await self._config(app)
         self._disk.check()
+        await self._ensure_stack(build.stack, out)
         with self._disk.filling():
             out.step(f"Building on the {build.stack} stack")
             await workshop.lay_out(shop, uid=app.uid, config=config)
             outcome = await self._compile(app, build, shop, out)
             slug = await self._pack(app, build, shop, outcome, out)
         return await self._release(app, build, slug, outcome, out)
+
+    async def _ensure_stack(self, name: str, out: Output) -> None:
+        """The first app that is built on a stack builds that, too: some minutes, told as they pass."""
+        folder = self._settings.paths.stacks
+        async with self._building_stack:
+            if stacks.present(folder, name) is not None:
+                return
+            out.step(f"Building the stack {name} (once)")
+            due = 0.0
+
+            def tell(progress: stacks.Progress) -> None:
+                nonlocal due
+                if progress.fraction >= due:
+                    out.detail(f"{progress.fraction:4.0%} {progress.step}")
+                    due = progress.fraction + STRIDE
+
+            await stacks.build(folder, name, on_progress=tell)
 
     async def _config(self, app: App) -> ConfigVars:
         async with self._db.read() as tx:
