@@ -1,12 +1,16 @@
 """The router's lines in an app's log, worded as Heroku words them."""
 
+import asyncio
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from deodar.loops.routing import requests
 from deodar.model.log import LogLine
+from deodar.store.logs import Logs
 
 COLUMNS = {
     "accepted": "1772366400.250",
@@ -162,3 +166,57 @@ def test_a_client_cannot_forge_a_line(given: str, told: str) -> None:
 @pytest.mark.parametrize("line", [raw(slot="-"), "", "1772366400.250\t19\t0\t0"])
 def test_a_request_that_no_app_was_asked_is_in_no_log(line: str) -> None:
     assert requests.translate(line) is None
+
+
+async def read(file: Path, logs: Logs) -> None:
+    """A reader's life: it reads all there is, and is killed."""
+    reader = requests.Requests(file, logs, lambda slot: "shop" if slot == 7 else None)
+    task = asyncio.create_task(reader.serve())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def paths(logs: Logs) -> list[str]:
+    lines, _ = await logs.last("shop", 1000)
+    return [re.search(r'path="/(\w+)"', line.text)[1] for line in lines]  # type: ignore[index]
+
+
+async def test_lines_are_told_once_whether_or_not_somebody_was_there(tmp_path: Path) -> None:
+    file, logs = tmp_path / "requests.log", Logs(tmp_path / "logs")
+    file.write_text(raw(uri="/a") + "\n" + raw(uri="/b") + "\n" + raw(uri="/c")[:30])
+    await read(file, logs)
+    with file.open("a") as haproxy:
+        haproxy.write(raw(uri="/c")[30:] + "\n" + raw(uri="/d", slot="app_0002") + "\n")
+    await read(file, logs)
+
+    assert await paths(logs) == ["a", "b", "c"]
+
+
+async def test_what_was_told_before_a_kill_but_not_marked_is_not_told_again(tmp_path: Path) -> None:
+    file, logs = tmp_path / "requests.log", Logs(tmp_path / "logs")
+    file.write_text(raw(uri="/a") + "\n")
+    await read(file, logs)
+    early = (tmp_path / "requests.mark").read_text()
+    with file.open("a") as haproxy:
+        haproxy.write(raw(uri="/b") + "\n")
+    await read(file, logs)
+    (tmp_path / "requests.mark").write_text(early)
+    logs.close()
+    again = Logs(tmp_path / "logs")
+    await read(file, again)
+
+    assert await paths(again) == ["a", "b"]
+
+
+async def test_a_file_that_was_deleted_is_read_from_its_beginning(tmp_path: Path) -> None:
+    file, logs = tmp_path / "requests.log", Logs(tmp_path / "logs")
+    file.write_text(raw(uri="/a") + "\n" + raw(uri="/b") + "\n")
+    await read(file, logs)
+    file.unlink()
+    file.write_text(raw(uri="/c") + "\n")
+    await read(file, logs)
+
+    assert await paths(logs) == ["a", "b", "c"]

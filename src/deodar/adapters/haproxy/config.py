@@ -15,6 +15,7 @@ from deodar.model import errors
 SLOTS = 1000  #: backends made ahead at once; an idle one costs 8 KB and no CPU
 MAXCONN_LIMIT = 20_000  #: two buffers of 16 KB each at worst
 SOCKET_PATH_LIMIT = 90  #: bytes; Linux takes 107 and HAProxy appends `.<pid>.tmp` while it binds
+REQUESTS_FD = 9  #: the open file that HAProxy is started with, to write its request log to
 
 NOBODY = 65534  #: the user that HAProxy's workers run as; has no files of its own
 
@@ -100,12 +101,12 @@ class Layout:
 
     @property
     def requests(self) -> Path:
-        """Where HAProxy sends its request log; ours to listen on."""
-        return self.run / "requests.sock"
+        """Where HAProxy writes its request log; ours to read, and to give back what is read."""
+        return self.run / "requests.log"
 
     def check(self) -> None:
         """Raises RouterFailed when a socket's path is longer than the kernel takes."""
-        longest = self.requests
+        longest = self.master
         if len(bytes(longest)) > SOCKET_PATH_LIMIT:
             raise errors.RouterFailed(
                 f"The path {longest} is too long for a socket: it may have {SOCKET_PATH_LIMIT} "
@@ -187,19 +188,11 @@ defaults base
   errorfile 503 {layout.pages / "failed.http"}
   errorfile 504 {layout.pages / "failed.http"}
 
-# Kept for the control plane while it is away. A unix datagram socket lost one line in ten.
-ring requests
-  format raw
-  maxlen 10000
-  size 33554432
-  timeout connect 5s
-  timeout server 10s
-  server control unix@{layout.requests}
-
 frontend router from base
   bind {http}
   bind {https} ssl crt-list {layout.certificates} alpn h2,http/1.1
-  log ring@requests len 10000 local0
+  # Into a file: a ring over a socket lost lines while the control plane was away.
+  log fd@{REQUESTS_FD} len 10000 format raw local0
   log-format "{columns}"
   http-request set-var(txn.host) req.hdr(host),host_only,lower
   http-request set-var(txn.slot) var(txn.host),map({layout.hosts})

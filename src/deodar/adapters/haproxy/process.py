@@ -169,6 +169,8 @@ class Haproxy:
             stale.unlink(missing_ok=True)
         try:
             await subprocess.run(
+                # -D closes what a daemon should not have open, but not this one.
+                *("sh", "-c", f'exec {config.REQUESTS_FD}>>"$0" "$@"', str(self.layout.requests)),
                 *(self._binary, "-W", "-D"),
                 *("-f", str(self.layout.config), "-f", str(self.layout.slots)),
                 *("-p", str(self.layout.pid)),

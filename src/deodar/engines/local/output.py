@@ -5,7 +5,6 @@ it. So each of its files has a second name, `log.<offset at which it begins>`, b
 stays; one file so kept is the most there is, if nobody reads for long. Offsets go on from file to file.
 """
 
-import ctypes
 import os
 from contextlib import suppress
 from datetime import datetime
@@ -13,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from deodar.engines import base
+from deodar.kit import disk
 
 CHUNK = 256 * 1024  #: bytes read at once: some 3,000 lines, a dozen milliseconds
-_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 
 
 def read(log: Path, offset: int) -> list[base.Output]:
@@ -48,7 +47,7 @@ def discard(log: Path, offset: int) -> None:
             path.unlink(missing_ok=True)
     for begin, path in files:
         if begin < offset:
-            _punch(path, offset - begin)
+            disk.punch(path, offset - begin)
 
 
 def _files(log: Path) -> list[tuple[int, Path]]:
@@ -104,20 +103,3 @@ def parse(data: bytes, offset: int) -> list[base.Output]:
         at = datetime.fromisoformat(stamp.decode()).timestamp()
         pieces.append(base.Output(at, stream.decode(), text, tag == b"P", offset))
     return pieces
-
-
-def _punch(path: Path, length: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        size = ctypes.c_int64(min(length, os.fstat(file).st_size))
-        if size.value == 0:
-            return
-        if libc.fallocate(file, _KEEP_SIZE_PUNCH_HOLE, ctypes.c_int64(0), size) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(file)

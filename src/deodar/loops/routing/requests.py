@@ -1,20 +1,23 @@
 """Turns HAProxy's request log into the router's lines of each app's log, worded as Heroku words them.
 
-`translate` is the wording, pure; `Requests` receives. HAProxy keeps 32 MB of lines while nobody listens,
-so a restart of ours loses none. Requests for a host that no app has are in no app's log.
+`translate` is the wording, pure; `Requests` reads the file that HAProxy writes, which is there whether
+or not we are. Requests for a host that no app has are in no app's log.
 """
 
 import asyncio
+import time
+import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
 import structlog
 
-from deodar.adapters.haproxy import sockets
 from deodar.adapters.haproxy.config import LOG_COLUMNS
 from deodar.adapters.haproxy.table import slot_number
+from deodar.kit import disk
 from deodar.loops.routing import plan
 from deodar.model import errors
 from deodar.model.log import LogLine
@@ -24,6 +27,9 @@ from deodar.store.logs import Logs
 log = structlog.get_logger("deodar")
 
 TABS = len(LOG_COLUMNS) - 1
+POLL = 0.1  #: seconds between looks at a file that does not grow
+BLOCK = 64 * 1024  #: bytes read at a time: some 300 lines, two milliseconds
+GIVE_BACK = 1024 * 1024  #: bytes that are read before the disk has them back
 
 #: how a request ended (HAProxy: "Session state at disconnection") → the H code it means; cases that
 #: are not here ended well, or are told by the code in the line itself
@@ -149,42 +155,106 @@ def _quoted(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text).replace('"', "%22")
 
 
-class Requests:
-    """Receives HAProxy's request log. `app_of(slot)` says whose request it was."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How far the file is read. `id` names the file: one that was deleted begins again at 0."""
 
-    def __init__(self, socket: Path, logs: Logs, app_of: Callable[[int], str | None]) -> None:
-        self._socket = socket
+    id: str
+    offset: int
+
+
+class Requests:
+    """Reads HAProxy's request log. `app_of(slot)` says whose request it was.
+
+    What an app's log has of the file is kept in that log, with the lines; the mark beside the file only
+    says where to begin. So after a kill -9 some lines are read again, and none is told twice.
+    """
+
+    def __init__(self, file: Path, logs: Logs, app_of: Callable[[int], str | None]) -> None:
+        self._file = file
+        self._mark_file = file.with_suffix(".mark")
         self._logs = logs
         self._app_of = app_of
+        self._mark = Mark(id="", offset=0)
+        self._given_back = 0
 
     async def serve(self) -> None:
-        """Listens until cancelled."""
-        async with await sockets.listen(self._socket, lambda: _Stream(self)) as server:
-            await server.serve_forever()
+        """Reads what is there and what comes, until cancelled."""
+        self._mark = self._begin()
+        while True:
+            began = time.monotonic()
+            behind = self._read()
+            took = time.monotonic() - began
+            # While there is much to read, others get four parts in five of the time.
+            await asyncio.sleep(4 * took if behind else POLL)
 
-    def take(self, lines: list[bytes]) -> None:
-        """Brings lines of the request log into the logs of their apps."""
-        by_slot: dict[int, list[LogLine]] = {}
-        for line in lines:
-            translated = translate(line.decode(errors="replace"))
-            if translated is not None:
-                slot, text = translated
-                by_slot.setdefault(slot, []).append(text)
-        for slot, texts in by_slot.items():
-            app_id = self._app_of(slot)
-            if app_id is None:
-                continue  # destroyed meanwhile, its log with it
-            try:
-                self._logs.append(app_id, texts)
-            except errors.StoreFailed as error:
-                log.warning("requests.lost", app=app_id, lines=len(texts), error=error.message)
+    def _begin(self) -> Mark:
+        mark = _read_mark(self._mark_file)
+        if mark is None or _size(self._file) < mark.offset:
+            mark = Mark(id=str(uuid.uuid4()), offset=0)
+            # Before the first line is told: two readers of one file must mean the same by its places.
+            self._keep(mark)
+        return mark
+
+    def _read(self) -> bool:
+        """A block of the log into the logs of its apps; True if there may be more."""
+        data = _read_block(self._file, self._mark.offset)
+        end = data.rfind(b"\n") + 1
+        if end == 0:
+            return False
+        if not self._tell(data[:end]):
+            return False
+        self._mark = replace(self._mark, offset=self._mark.offset + end)
+        self._keep(self._mark)
+        if self._mark.offset - self._given_back > GIVE_BACK:
+            disk.punch(self._file, self._mark.offset)
+            self._given_back = self._mark.offset
+        return len(data) == BLOCK
+
+    def _tell(self, data: bytes) -> bool:
+        """False if a log does not take its lines now: they are read again."""
+        by_app: dict[str, list[tuple[int, LogLine]]] = {}
+        offset = self._mark.offset
+        for raw in data.split(b"\n")[:-1]:
+            offset += len(raw) + 1
+            translated = translate(raw.lstrip(b"\0").decode(errors="replace"))
+            app_id = None if translated is None else self._app_of(translated[0])
+            if translated is not None and app_id is not None:
+                by_app.setdefault(app_id, []).append((offset, translated[1]))
+        try:
+            for app_id, lines in by_app.items():
+                told = self._logs.place(app_id, self._mark.id)
+                self._logs.append_output(
+                    app_id, self._mark.id, [each for each in lines if each[0] > told]
+                )
+        except errors.StoreFailed as error:
+            log.warning("Cannot tell requests", error=error.message)
+            return False
+        return True
+
+    def _keep(self, mark: Mark) -> None:
+        half = self._mark_file.with_suffix(".partial")
+        half.write_text(f"{mark.id} {mark.offset}\n")
+        half.rename(self._mark_file)
 
 
-class _Stream(asyncio.Protocol):
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
-        self._rest = b""
+def _read_mark(file: Path) -> Mark | None:
+    try:
+        mark_id, _, offset = file.read_text().strip().partition(" ")
+    except FileNotFoundError:
+        return None
+    return Mark(id=mark_id, offset=int(offset)) if offset.isdigit() else None
 
-    def data_received(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._requests.take(lines)
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _read_block(file: Path, offset: int) -> bytes:
+    """A block of a local file, most often of the page cache: not worth a thread."""
+    try:
+        with file.open("rb") as opened:
+            opened.seek(offset)
+            return opened.read(BLOCK)
+    except FileNotFoundError:
+        return b""  # HAProxy has not started yet
