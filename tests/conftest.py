@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+# Here, and not by its plugin in the depth of pytest's summary, where CPython 3.11 cannot compile it.
+import hypothesis  # noqa: F401
 import pytest
 
 
