@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -51,6 +52,7 @@ from deodar.loops.manifold import exec as tunnels
 from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.loop import Manifold
 from deodar.loops.manifold.plan import Limits
+from deodar.loops.releasing.loop import Releasing
 from deodar.loops.routing.loop import Routing
 from deodar.loops.vitals.loop import Vitals
 from deodar.model import errors
@@ -226,6 +228,15 @@ class Platform:
                 web_url=lambda app: self.context.places.web_url(app),
             ),
         )
+        releasing = Releasing(
+            db=self.db,
+            engine=self.engine,
+            logs=self.logs,
+            clock=self.clock,
+            dice=random.SystemRandom(),
+            folder=paths.releases,
+            lasts=settings.release_timeout,
+        )
         housekeeping = Housekeeping(
             db=self.db,
             engine=self.engine,
@@ -282,6 +293,7 @@ class Platform:
         async with asyncio.TaskGroup() as group:
             self._drive(group, "manifold", manifold.reconcile, manifold.keys)
             self._drive(group, "compiler", compiler.reconcile, compiler.keys)
+            self._drive(group, "releasing", releasing.reconcile, releasing.keys)
             self._drive(group, "leftovers", housekeeping.clear, housekeeping.left_behind)
             # No bell rings for chores, and each says itself when it is due again.
             chores = Driver("housekeeping", housekeeping.reconcile, housekeeping.chores, sweep=3600)

@@ -64,6 +64,10 @@ class Paths:
         return self.data / "builds"  #: `<build id>/` while it is built, `<build id>.log` after
 
     @property
+    def releases(self) -> Path:
+        return self.data / "releases"  #: outputs of release phases, `<app id>/<release id>.log`
+
+    @property
     def sources(self) -> Path:
         return self.data / "sources"  #: uploads that no build has asked for yet
 
@@ -102,6 +106,9 @@ class Settings:
     build_timeout: float = 15 * 60  #: seconds (devcenter: slug-compiler)
     boot_timeout: float = 60
     stop_timeout: float = 30
+    release_timeout: int = (
+        60 * 60
+    )  #: seconds that a release phase may take (devcenter: release-phase)
     sweep: float = 60  #: seconds between looks at every app, for what nobody announced
     first_rest: float = 10 * 60  #: of a dyno that crashed twice; doubled by each further crash
     last_rest: float = 24 * 60 * 60  #: the longest
@@ -186,6 +193,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         build_timeout=number("DEODAR_BUILD_TIMEOUT", 15 * 60),
         boot_timeout=number("DEODAR_BOOT_TIMEOUT", 60),
         stop_timeout=number("DEODAR_STOP_TIMEOUT", 30),
+        release_timeout=int(number("DEODAR_RELEASE_TIMEOUT", 60 * 60)),
         sweep=number("DEODAR_SWEEP", 60),
         first_rest=number("DEODAR_CRASH_FIRST_REST", 10 * 60),
         last_rest=number("DEODAR_CRASH_LAST_REST", 24 * 60 * 60),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from deodar.model import errors, formation
 from deodar.model.app import App
 from deodar.model.formation import ProcessType
+from deodar.model.release import PHASE
 from deodar.store import formations
 from deodar.store.db import Tx
 
@@ -40,6 +41,11 @@ def apply(wish: Wish, present: ProcessType) -> ProcessType:
     changed = present
     if wish.quantity is not None:
         quantity = formation.wished_quantity(present.quantity, wish.quantity)
+        if present.type == PHASE and quantity != 0:
+            raise errors.InvalidParams(
+                "Cannot scale the release process type: it runs once before each release. "
+                "Run it again with `heroku releases:retry`."
+            )
         changed = replace(changed, quantity=quantity)
     if wish.size is not None:
         changed = replace(changed, size=formation.size_of(wish.size).name)

@@ -1,4 +1,8 @@
-"""Adds to an app's release ledger: a deploy, a change of config, a rollback. Starts nothing."""
+"""Adds to an app's release ledger: a deploy, a change of config, a rollback. Starts nothing.
+
+A release with a release phase is pending until that has ended: see `phases`. So is one that comes after
+it, whatever it is: releases stand in the order of their numbers.
+"""
 
 import uuid
 from collections.abc import Mapping
@@ -9,7 +13,7 @@ from deodar.model import app as app_rules
 from deodar.model import errors, formation, release
 from deodar.model.app import App, ConfigVars
 from deodar.model.formation import ProcessType
-from deodar.model.release import Release, ReleaseStatus, Slug
+from deodar.model.release import PHASE, Release, ReleaseStatus, Slug
 from deodar.store import apps, formations, releases
 from deodar.store.db import Tx
 
@@ -28,11 +32,11 @@ async def set_config(
 
     Changes that change nothing make no release (devcenter: config-vars). Raises InvalidParams.
     """
-    current = await _current(tx, app)
-    config = app_rules.merge_config(current.config, changes)
-    if config == current.config:
-        return current
-    slug = await releases.slug(tx, current.slug_id) if current.slug_id else None
+    latest = await _latest(tx, app)
+    config = app_rules.merge_config(latest.config, changes)
+    if config == latest.config:
+        return latest
+    slug = await releases.slug(tx, latest.slug_id) if latest.slug_id else None
     return await _append(
         tx,
         app,
@@ -48,9 +52,9 @@ async def deploy(
     tx: Tx, app: App, slug: Slug, *, description: str, user: str, now: datetime
 ) -> Release:
     """`slug` with the present config vars, as a new release."""
-    current = await _current(tx, app)
+    latest = await _latest(tx, app)
     return await _append(
-        tx, app, slug=slug, config=current.config, description=description, user=user, now=now
+        tx, app, slug=slug, config=latest.config, description=description, user=user, now=now
     )
 
 
@@ -109,6 +113,8 @@ async def _append(
     user: str,
     now: datetime,
 ) -> Release:
+    command = slug.process_types.get(PHASE) if slug else None
+    waits = command is not None or bool(await releases.pending(tx, app.id))
     new = Release(
         id=str(uuid.uuid4()),
         app_id=app.id,
@@ -116,19 +122,30 @@ async def _append(
         slug_id=slug.id if slug else None,
         description=description,
         user=user,
-        current=True,
+        status=ReleaseStatus.PENDING if waits else ReleaseStatus.SUCCEEDED,
+        current=not waits,
+        command=command,
         config=config,
         created_at=now,
         updated_at=now,
     )
     present = await formations.of_app(tx, app.id)
     await releases.append(tx, new, formation_before=present)
+    if waits:
+        tx.ring(app.id)
+    else:
+        await put_to_work(tx, app, slug, now=now)
+    return new
+
+
+async def put_to_work(tx: Tx, app: App, slug: Slug | None, *, now: datetime) -> None:
+    """The app's current release is a new one, with that slug."""
     if slug is not None:
+        present = await formations.of_app(tx, app.id)
         await formations.replace(tx, app.id, reshape(present, slug.process_types))
         app = replace(app, stack=slug.stack, slug_size=slug.size)
     await apps.update_app(tx, replace(app, updated_at=now, released_at=now))
     tx.ring(app.id)
-    return new
 
 
 def reshape(present: list[ProcessType], process_types: Mapping[str, str]) -> list[ProcessType]:
@@ -137,7 +154,8 @@ def reshape(present: list[ProcessType], process_types: Mapping[str, str]) -> lis
     A first slug starts web=1 and nothing else; later ones keep quantities and sizes; a type that is
     gone is scaled to nothing, a new one starts at none (devcenter: scaling).
     """
-    if not present:
+    # What has only a release phase has never run.
+    if all(each.type == PHASE for each in present):
         return [
             ProcessType(type=name, quantity=1 if name == "web" else 0, command=command)
             for name, command in process_types.items()
@@ -157,7 +175,10 @@ def _size_beside(present: list[ProcessType]) -> str:
     return sizes.pop() if len(sizes) == 1 else formation.DEFAULT_SIZE
 
 
-async def _current(tx: Tx, app: App) -> Release:
+async def _latest(tx: Tx, app: App) -> Release:
+    """What the next release builds upon: the newest that is current or may come to be."""
+    if waiting := await releases.pending(tx, app.id):
+        return waiting[-1]
     current = await releases.current(tx, app.id)
     if current is None:
         raise errors.StoreFailed(f"The app {app.name} has no current release.")

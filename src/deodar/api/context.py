@@ -25,6 +25,7 @@ class Signers:
     rendezvous: Signer  #: signs a dyno's id
     logs: Signer  #: signs what a log session shows
     build_output: Signer  #: signs `<app id>/<build id>`
+    phase_output: Signer  #: signs `<app id>/<release id>`
     slug: Signer  #: signs a slug's checksum
     source: Signer  #: signs an upload's id
     exec: Signer  #: signs a model.grant.Grant
@@ -35,6 +36,7 @@ class Signers:
             rendezvous=Signer(key, "rendezvous"),
             logs=Signer(key, "logs"),
             build_output=Signer(key, "build-output"),
+            phase_output=Signer(key, "phase-output"),
             slug=Signer(key, "slug"),
             source=Signer(key, "source"),
             exec=Signer(key, "exec"),

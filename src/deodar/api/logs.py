@@ -1,4 +1,5 @@
-"""Streams that run for as long as somebody looks: an app's log lines, and a build's output.
+"""Streams that run for as long as somebody looks: an app's log lines, a build's output, a release
+phase's.
 
 Their URLs are their own secret; clients send no Authorization. A log session is nothing but its token:
 what it shows is written in there, and any replica of the API can serve it.
@@ -16,7 +17,7 @@ from starlette.routing import Route
 from deodar.api import door
 from deodar.api.call import Call, answer
 from deodar.api.context import LOG_SESSION, Context
-from deodar.api.outputs import Outputs
+from deodar.api.outputs import Outputs, PhaseOutputs
 from deodar.model import errors
 from deodar.model.log import HISTORY, LogLine
 from deodar.store import apps, builds
@@ -76,8 +77,18 @@ def routes(context: Context, outputs: Outputs) -> list[Route]:
             raise errors.NotFound("build")
         return _stream(outputs.follow(app_id, build_id), "text/plain; charset=utf-8")
 
+    phases = PhaseOutputs(context.db, context.settings.paths.releases)
+
+    async def phase(request: Request) -> Response:
+        text = context.signers.phase_output.open(request.path_params["token"], now=context.clock())
+        if text is None:
+            raise errors.NotFound("release")
+        app_id, _, release_id = text.partition("/")
+        return _stream(await phases.follow(app_id, release_id), "text/plain; charset=utf-8")
+
     return [
         *door.routes(context, TABLE),
+        Route("/releases/{token}/output", phase),
         Route("/logs/{token}", show),
         Route("/builds/{token}/output", output),
     ]

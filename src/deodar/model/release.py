@@ -26,8 +26,12 @@ class Slug:
     created_at: datetime
 
 
+#: the process type that runs before a release's dynos boot, and never in the formation
+PHASE = "release"
+
+
 class ReleaseStatus(StrEnum):
-    PENDING = "pending"  #: its release phase runs
+    PENDING = "pending"  #: its release phase runs, or waits for that of an older release
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     EXPIRED = "expired"  #: its slug is gone; cannot be rolled back to
@@ -45,6 +49,7 @@ class Release:
     user: str  #: email of who caused it
     status: ReleaseStatus = ReleaseStatus.SUCCEEDED
     current: bool
+    command: str | None = None  #: of its release phase; None if it has none
     config: ConfigVars
     created_at: datetime
     updated_at: datetime

@@ -94,12 +94,59 @@ async def append(tx: Tx, release: Release, *, formation_before: Sequence[Process
             user=release.user,
             status=release.status.value,
             current=release.current,
+            command=release.command,
             config=tx.seal(release.config),
-            formation_before=[[each.type, each.quantity, each.size] for each in formation_before],
+            formation_before=_shape(formation_before),
             created_at=release.created_at.timestamp(),
             updated_at=release.updated_at.timestamp(),
         )
     )
+
+
+async def stand(
+    tx: Tx, release: Release, *, formation_before: Sequence[ProcessType], now: datetime
+) -> None:
+    """A pending release has succeeded and is current."""
+    await _none_current(tx, release.app_id)
+    await tx.execute(
+        update(table)
+        .where(table.c.id == release.id)
+        .values(
+            status=ReleaseStatus.SUCCEEDED.value,
+            current=True,
+            formation_before=_shape(formation_before),
+            updated_at=now.timestamp(),
+        )
+    )
+
+
+async def give_up(tx: Tx, pending: Release, *, now: datetime) -> None:
+    """A pending release has failed; the current one stays so."""
+    await tx.execute(
+        update(table)
+        .where(table.c.id == pending.id)
+        .values(status=ReleaseStatus.FAILED.value, updated_at=now.timestamp())
+    )
+
+
+async def pending(tx: Tx, app_id: str) -> list[Release]:
+    """The app's releases that are not decided, oldest first."""
+    query = (
+        select(table)
+        .where(table.c.app_id == app_id)
+        .where(table.c.status == ReleaseStatus.PENDING.value)
+        .order_by(table.c.version)
+    )
+    return [from_row(tx, row) for row in await tx.all(query)]
+
+
+async def pending_ids(tx: Tx) -> dict[str, set[str]]:
+    """The ids of all releases that are not decided, by app."""
+    query = select(table.c.app_id, table.c.id).where(table.c.status == ReleaseStatus.PENDING.value)
+    found: dict[str, set[str]] = {}
+    for row in await tx.all(query):
+        found.setdefault(row["app_id"], set()).add(row["id"])
+    return found
 
 
 async def fail(tx: Tx, failed: Release, *, back_to: Release, now: datetime) -> None:
@@ -125,6 +172,10 @@ async def formation_before(tx: Tx, app_id: str, version: int) -> dict[str, tuple
         if row is None
         else {kind: (number, size) for kind, number, size in row["formation_before"]}
     )
+
+
+def _shape(formation: Sequence[ProcessType]) -> list[list[object]]:
+    return [[each.type, each.quantity, each.size] for each in formation]
 
 
 async def _none_current(tx: Tx, app_id: str) -> None:
@@ -200,6 +251,7 @@ def from_row(tx: Tx, row: RowMapping) -> Release:
         user=row["user"],
         status=ReleaseStatus(row["status"]),
         current=row["current"],
+        command=row["command"],
         config=tx.unseal(row["config"]),
         created_at=moment(row["created_at"]),
         updated_at=moment(row["updated_at"]),

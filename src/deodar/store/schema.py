@@ -92,6 +92,7 @@ releases = Table(
     Column("user", String(255), nullable=False),
     Column("status", String(16), nullable=False),
     Column("current", Boolean, nullable=False),
+    Column("command", Text),
     Column("config", LargeBinary, nullable=False),  # Fernet token of the JSON
     Column(
         "formation_before", JSON, nullable=False

@@ -33,7 +33,7 @@ class ReleaseCreate(Shape):
     description: str | None = None
 
 
-def present_release(release: ReleaseNoun, app: App) -> Release:
+def present_release(release: ReleaseNoun, app: App, *, output_url: str | None) -> Release:
     return Release(
         id=release.id,
         version=release.version,
@@ -48,6 +48,7 @@ def present_release(release: ReleaseNoun, app: App) -> Release:
         ),
         created_at=stamp(release.created_at),
         updated_at=stamp(release.updated_at),
+        output_stream_url=output_url,
     )
 
 

@@ -4,6 +4,7 @@ from starlette.responses import Response
 
 from deodar.actions import releases
 from deodar.api.call import Call, answer
+from deodar.api.context import DOWNLOAD
 from deodar.model import errors, release
 from deodar.model.app import App
 from deodar.model.release import Release
@@ -27,14 +28,14 @@ async def index(call: Call) -> Response:
             newest_first=asked.descending,
             limit=asked.max + BEYOND,
         )
-    return call.page([wire.present_release(each, app) for each in found], "version")
+    return call.page([_present(call, each, app) for each in found], "version")
 
 
 async def info(call: Call) -> Response:
     async with call.read() as tx:
         app = await call.app(tx)
         found = await _find(tx, app, call.word("release"))
-    return answer(wire.present_release(found, app))
+    return answer(_present(call, found, app))
 
 
 async def create(call: Call) -> Response:
@@ -43,7 +44,7 @@ async def create(call: Call) -> Response:
         app = await call.app(tx)
         made = await _append(call, tx, app, wish)
     call.tell_release(app, made)
-    return answer(wire.present_release(made, app), status=201)
+    return answer(_present(call, made, app), status=201)
 
 
 async def _append(call: Call, tx: Tx, app: App, wish: wire.ReleaseCreate) -> Release:
@@ -67,6 +68,14 @@ async def _find(tx: Tx, app: App, identity: str) -> Release:
     if found is None:
         raise errors.NotFound("release")
     return found
+
+
+def _present(call: Call, release: Release, app: App) -> wire.Release:
+    token = call.context.signers.phase_output.sign(
+        f"{app.id}/{release.id}", now=call.now, lasts=DOWNLOAD
+    )
+    url = call.url(f"/releases/{token}/output")
+    return wire.present_release(release, app, output_url=url if release.command else None)
 
 
 TABLE = (

@@ -11,7 +11,7 @@ from deodar.adapters import slugs, stacks
 from deodar.adapters.disk import Disk
 from deodar.engines.base import Engine, Spec
 from deodar.kit.clock import Clock
-from deodar.loops.compiler import buildpack, workshop
+from deodar.loops.compiler import buildpack, phase, workshop
 from deodar.loops.compiler.buildpack import Outcome
 from deodar.loops.compiler.output import Output, megabytes
 from deodar.loops.compiler.workshop import Workshop
@@ -227,9 +227,16 @@ class Pipeline:
             build, release = await wishes.release(
                 tx, present, build, slug, detected=pinned(build, outcome), now=self._clock()
             )
+        if release.command is not None:
+            out.error(phase.DECLARED)
         out.detail(f"Released {release.name}")
         out.detail(f"{self._web_url(present)} deployed to Deodar")
         out.line()
+        if release.status is ReleaseStatus.PENDING:
+            output = self._settings.paths.releases / app.id / f"{release.id}.log"
+            if not await phase.show(self._db, release, output, out):
+                out.line("Verifying deploy... failed.")
+                return build
         await self._verify(release, out)
         return build
 

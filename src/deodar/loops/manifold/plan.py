@@ -34,6 +34,7 @@ class Wish:
     formation: tuple[ProcessType, ...]
     preboot: bool = True  #: a web dyno stops when its successor serves, not before
     cycling: str | None = None  #: id of the dyno whose turn it is
+    pending: frozenset[str] = frozenset()  #: releases that wait for their release phase
 
     def of(self, dyno: Dyno) -> ProcessType | None:
         """The line of the formation that wishes for this dyno, if one does."""
@@ -204,7 +205,8 @@ def judge(
     """The one thing to do about this dyno, if any."""
     match dyno.state:
         case State.PROVISIONING:
-            return Launch(dyno) if unwanted(dyno, wish, now) is None else Forget(dyno)
+            wanted = unwanted(dyno, wish, now) is None or is_phase(dyno, wish)
+            return Launch(dyno) if wanted else Forget(dyno)
         case State.STARTING | State.UP:
             return judge_running(dyno, wish, dynos, now, limits)
         case State.STOPPING:
@@ -213,7 +215,13 @@ def judge(
             due = dyno.restart_at is None or now >= dyno.restart_at
             return Start(dyno.type, dyno.number, dyno.crashes, dyno) if due else None
         case State.CRASHED | State.COMPLETE | State.DOWN:
-            return Forget(dyno)
+            return None if is_phase(dyno, wish) else Forget(dyno)
+
+
+def is_phase(dyno: Dyno, wish: Wish) -> bool:
+    """Whether this is the release phase of a release that is not decided: its end, not only its life,
+    is needed for that."""
+    return dyno.kind is Kind.ONE_OFF and dyno.release_id in wish.pending
 
 
 def judge_running(

@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("user", sa.String(length=255), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("current", sa.Boolean(), nullable=False),
+        sa.Column("command", sa.Text(), nullable=True),
         sa.Column("config", sa.LargeBinary(), nullable=False),
         sa.Column("formation_before", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),

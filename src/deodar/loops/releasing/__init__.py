@@ -1,0 +1,1 @@
+"""Takes pending releases through their release phase, one after the other (devcenter: release-phase)."""
