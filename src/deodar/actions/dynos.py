@@ -10,7 +10,7 @@ from typing import Literal
 
 from deodar.model import errors, formation
 from deodar.model.app import App, ConfigVars
-from deodar.model.dyno import GONE, Dyno, Kind, State
+from deodar.model.dyno import EXIT_CODE, GONE, Dyno, Kind, State
 from deodar.store import dynos, formations, releases
 from deodar.store.db import Tx
 
@@ -19,9 +19,6 @@ NUMBERS = range(1000, 10_000)  #: of one-offs; formation dynos count from 1
 COMMAND_LIMIT = 64 * 1024  #: bytes; Linux takes 128 KB for one argument
 LONGEST_LIFE = 24 * 60 * 60  #: seconds (devcenter: one-off-dynos)
 ENV_KEY = re.compile(r"\w+", re.ASCII)
-
-#: what `heroku run --exit-code` adds to a command, so that a process type's name is not alone any more
-EXIT_CODE = ' ; echo "\uffff heroku-command-exit-status: $?"'
 
 #: what the manifold is told: a formation dyno is replaced either way, a one-off ends
 Why = Literal["restart", "stop"]

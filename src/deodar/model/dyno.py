@@ -76,6 +76,9 @@ R15 = "Error R15 (Memory quota vastly exceeded)"
 #: what a one-off's end means instead: it is done, whatever the status
 ENDS_COMPLETE = frozenset({State.STARTING, State.UP})
 
+#: what `heroku run --exit-code` adds to a command
+EXIT_CODE = ' ; echo "\uffff heroku-command-exit-status: $?"'
+
 GONE = frozenset({State.CRASHED, State.COMPLETE, State.DOWN})
 SHOWN = MappingProxyType(
     {

@@ -1,10 +1,11 @@
 """What a dyno's process is given at its start, and the words that tell of its changes. Pure."""
 
+import shlex
 from collections.abc import Iterator
 
 from deodar.engines.base import Sighting, Spec
 from deodar.model.app import App, ConfigVars
-from deodar.model.dyno import GONE, Dyno, Kind, State
+from deodar.model.dyno import EXIT_CODE, GONE, Dyno, Kind, State
 from deodar.model.formation import size_of
 from deodar.model.release import Release, Slug, describe_deploy
 
@@ -14,11 +15,12 @@ PORT = 5000
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: sources .profile.d/*.sh, then .profile, then becomes the command (devcenter: profile-d-scripts)
-SHELL = (
-    'for f in .profile.d/*.sh; do [ -r "$f" ] && . "$f"; done; '
-    "[ -r .profile ] && . ./.profile; "
-    'exec bash -c "$1"'
+PROFILE = (
+    'for f in .profile.d/*.sh; do [ -r "$f" ] && . "$f"; done; [ -r .profile ] && . ./.profile; '
 )
+SHELL = PROFILE + 'exec bash -c "$1"'
+#: the same for what a person typed: where the shell cannot read it, it is taken word by word
+TYPED = PROFILE + 'bash -n -c "$1" 2>/dev/null || shift; exec bash -c "$1"'
 
 
 def spec(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> Spec:
@@ -28,7 +30,7 @@ def spec(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> Spec:
         app_id=app.id,
         name=dyno.name,
         uid=app.uid,
-        argv=argv(dyno.command),
+        argv=typed(dyno.command) if dyno.kind is Kind.ONE_OFF else argv(dyno.command),
         env=environment(app, dyno, release, slug),
         stack=slug.stack if slug else app.stack,
         slug=slug.checksum if slug else None,
@@ -43,6 +45,25 @@ def spec(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> Spec:
 def argv(command: str) -> tuple[str, ...]:
     """What runs `command` as a dyno's process is run, everything set up by its .profile.d."""
     return ("bash", "--norc", "--noprofile", "-c", SHELL, "bash", command)
+
+
+def typed(command: str) -> tuple[str, ...]:
+    """What runs the command of a one-off.
+
+    The CLI takes the quotes off what somebody typed: `heroku run python -c 'print(6*7)'` comes as
+    `python -c print(6*7)`, which no shell can read.
+    """
+    return ("bash", "--norc", "--noprofile", "-c", TYPED, "bash", command, by_words(command))
+
+
+def by_words(command: str) -> str:
+    """The command with every word quoted, but for what the CLI added to learn the exit status."""
+    body = command.removesuffix(EXIT_CODE)
+    try:
+        words = shlex.split(body)
+    except ValueError:
+        return command  # quotes without their end: there is nothing to make of it
+    return shlex.join(words) + command[len(body) :]
 
 
 def environment(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> ConfigVars:
