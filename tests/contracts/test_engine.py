@@ -108,6 +108,7 @@ def puppet(**changes: Any) -> base.Spec:
 
 
 SPEAK = "echo out; echo oops >&2; exit 3"
+LEAVE = "sleep 1000 & echo gone"
 MEASURE = "stty size; read _; stty size"
 
 
@@ -120,6 +121,9 @@ def play(process: MemoryProcess) -> None:
             process.say(b"out\n")
             process.say(b"oops\n", stream="stderr")
             process.exit(3)
+        case ("sh", "-c", script) if script == LEAVE:
+            process.say(b"gone\n")
+            process.exit(0)
         case ("sh", "-c", script) if script == MEASURE:
 
             def measure(_: bytes = b"") -> None:
@@ -710,6 +714,17 @@ async def test_a_second_process_ends_with_its_container(stage: Stage) -> None:
             status = await process.wait()
 
     assert status == 128 + signal.SIGKILL
+
+
+async def test_a_second_process_has_ended_though_a_child_of_it_goes_on(stage: Stage) -> None:
+    container = await run(stage)
+
+    async with stage.engine.exec(container, ("sh", "-c", LEAVE), env={}) as process:
+        said = await heard_from(process, b"gone\n")
+        async with asyncio.timeout(DEADLINE):
+            status = await process.wait()
+
+    assert (said, status) == (b"gone\n", 0)
 
 
 async def test_nothing_runs_in_and_nobody_reaches_what_has_ended(stage: Stage) -> None:

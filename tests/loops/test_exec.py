@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import io
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -282,7 +283,9 @@ async def test_folders_are_listed_and_changed(gate: Gate, tmp_path: Path) -> Non
     for number in range(250):
         (tmp_path / str(number)).touch()
     async with sftp(gate) as client:
-        names = {each for each in await client.listdir(str(tmp_path)) if each.isdigit()}
+        listed = await client.readdir(str(tmp_path))
+        names = {str(each.filename) for each in listed if str(each.filename).isdigit()}
+        lines = [str(each.longname) for each in listed if each.filename == "7"]
         for name in ("folder", "other"):
             await client.mkdir(str(tmp_path / name))
         await client.rmdir(str(tmp_path / "other"))
@@ -290,6 +293,7 @@ async def test_folders_are_listed_and_changed(gate: Gate, tmp_path: Path) -> Non
         await client.remove(str(tmp_path / "1"))
 
     assert names == {str(number) for number in range(250)}
+    assert re.fullmatch(r"-rw-r--r-- +1 +\d+ +\d+ +0 \w{3} \d\d \d{4} \d\d:\d\d 7", lines[0])
     assert (tmp_path / "folder" / "zero").exists()
     assert not any((tmp_path / name).exists() for name in ("0", "1", "other"))
 

@@ -127,9 +127,14 @@ async def run_telling(
 
 @asynccontextmanager
 async def talking(
-    *argv: str, env: Mapping[str, str] | None = None
+    *argv: str,
+    env: Mapping[str, str] | None = None,
+    stdin: int = asyncio.subprocess.PIPE,
+    stdout: int = asyncio.subprocess.PIPE,
+    stderr: int = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`argv` while it runs, its stdin, stdout and stderr as streams that the caller serves.
+    """`argv` while it runs, its stdin, stdout and stderr as streams that the caller serves, or files
+    of the caller's.
 
     A command that is still there at the end of the block is killed with all that it started, which
     might hold its streams open otherwise. Raises CommandFailed when it cannot run.
@@ -137,9 +142,9 @@ async def talking(
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             env=env,
             start_new_session=True,
         )

@@ -73,27 +73,50 @@ async def run(
             container = msgspec.json.decode(config.read_bytes())
             described = process(container, argv, env=env, terminal=terminal)
             (own / "process.json").write_bytes(msgspec.json.encode(described))
-            command = commands.execute(
-                container_id,
-                runtime,
-                folder=own,
-                terminal=terminal is not None,
-                oom_score=described["oomScoreAdj"],
+            command = namespace.inside(
+                *commands.execute(
+                    container_id,
+                    runtime,
+                    folder=own,
+                    terminal=terminal is not None,
+                    oom_score=described["oomScoreAdj"],
+                )
             )
-            console = None if terminal is None else exits.enter_context(_listen(own / "console"))
-            parent = await exits.enter_async_context(
-                subprocess.talking(*namespace.inside(*command))
-            )
-            made: Piped | Terminal
-            if console is None:
-                made = Piped(parent, own / "pid")
-            else:
-                made = Terminal(parent, own / "pid", await _receive(console, parent))
+            start = _with_pipes if terminal is None else _with_terminal
+            made = await start(command, own, exits)
+            exits.push_async_callback(made.end)
             await made.begin()
         except (subprocess.CommandFailed, OSError) as error:
             raise errors.EngineFailed(f"Cannot run a command in the dyno: {error}") from error
-        exits.push_async_callback(made.end)
         yield made
+
+
+async def _with_pipes(command: commands.Argv, own: Path, exits: AsyncExitStack) -> "Piped":
+    """Pipes of our own: asyncio's would have `wait` wait for all who hold them."""
+    theirs_in, ours_in = os.pipe()
+    ours_out, theirs_out = os.pipe()
+    ours_err, theirs_err = os.pipe()
+    try:
+        running = subprocess.talking(
+            *command, stdin=theirs_in, stdout=theirs_out, stderr=theirs_err
+        )
+        parent = await exits.enter_async_context(running)
+    except BaseException:
+        for file in (ours_in, ours_out, ours_err):
+            os.close(file)
+        raise
+    finally:
+        for file in (theirs_in, theirs_out, theirs_err):
+            os.close(file)
+    for file in (ours_in, ours_out, ours_err):
+        os.set_blocking(file, False)
+    return Piped(parent, own / "pid", stdin=ours_in, stdout=ours_out, stderr=ours_err)
+
+
+async def _with_terminal(command: commands.Argv, own: Path, exits: AsyncExitStack) -> "Terminal":
+    console = exits.enter_context(_listen(own / "console"))
+    parent = await exits.enter_async_context(subprocess.talking(*command))
+    return Terminal(parent, own / "pid", await _receive(console, parent))
 
 
 def _listen(path: Path) -> socket.socket:
@@ -165,29 +188,45 @@ class _Running:
 
 
 class Piped(_Running):
-    """Keeps base.Process's promise with the runtime's own pipes, which the process inherits."""
+    """Keeps base.Process's promise with pipes, of which the files are our ends."""
+
+    def __init__(
+        self,
+        parent: asyncio.subprocess.Process,
+        pid_file: Path,
+        *,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+    ) -> None:
+        super().__init__(parent, pid_file)
+        self._stdin: int | None = stdin
+        self._stdout = stdout
+        self._stderr = stderr
 
     async def read(self) -> bytes:
-        assert self._parent.stdout is not None
-        return await self._parent.stdout.read(BLOCK)
+        return await _read(self._stdout)
 
     async def read_errors(self) -> bytes:
-        assert self._parent.stderr is not None
-        return await self._parent.stderr.read(BLOCK)
+        return await _read(self._stderr)
 
     async def write(self, data: bytes) -> None:
-        assert self._parent.stdin is not None
-        if not self._parent.stdin.is_closing():
-            self._parent.stdin.write(data)
-            with suppress(ConnectionError):
-                await self._parent.stdin.drain()
+        if self._stdin is not None:
+            await _write(self._stdin, data)
 
     async def close_stdin(self) -> None:
-        assert self._parent.stdin is not None
-        self._parent.stdin.close()
+        if self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
 
     async def resize(self, rows: int, columns: int) -> None:
         return
+
+    async def end(self) -> None:
+        await self.close_stdin()
+        os.close(self._stdout)
+        os.close(self._stderr)
+        await super().end()
 
 
 class Terminal(_Running):
@@ -198,29 +237,13 @@ class Terminal(_Running):
         self._file = file
 
     async def read(self) -> bytes:
-        while True:
-            try:
-                return os.read(self._file, BLOCK)
-            except BlockingIOError:
-                await _ready(self._file, write=False)
-            except OSError as error:
-                if error.errno == errno.EIO:  # nobody holds the other end any more
-                    return b""
-                raise
+        return await _read(self._file)
 
     async def read_errors(self) -> bytes:
         return b""
 
     async def write(self, data: bytes) -> None:
-        while data:
-            try:
-                data = data[os.write(self._file, data) :]
-            except BlockingIOError:
-                await _ready(self._file, write=True)
-            except OSError as error:
-                if error.errno == errno.EIO:
-                    return
-                raise
+        await _write(self._file, data)
 
     async def close_stdin(self) -> None:
         return
@@ -231,6 +254,30 @@ class Terminal(_Running):
     async def end(self) -> None:
         os.close(self._file)
         await super().end()
+
+
+async def _read(file: int) -> bytes:
+    while True:
+        try:
+            return os.read(file, BLOCK)
+        except BlockingIOError:
+            await _ready(file, write=False)
+        except OSError as error:
+            if error.errno == errno.EIO:  # nobody holds the terminal's other end any more
+                return b""
+            raise
+
+
+async def _write(file: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(file, data) :]
+        except BlockingIOError:
+            await _ready(file, write=True)
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.EPIPE):  # nobody holds the other end any more
+                return
+            raise
 
 
 async def _ready(file: int, *, write: bool) -> None:

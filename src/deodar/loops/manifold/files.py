@@ -11,6 +11,7 @@ import os
 import stat
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -59,6 +60,14 @@ def attributes(info: os.stat_result) -> bytes:
         int(info.st_atime) & 0xFFFFFFFF,
         int(info.st_mtime) & 0xFFFFFFFF,
     )
+
+
+def described(name: bytes, info: os.stat_result) -> bytes:
+    """The line of `ls -l`, which people read."""
+    at = time.strftime("%b %d %Y %H:%M", time.localtime(info.st_mtime))
+    mode, size = stat.filemode(info.st_mode), info.st_size
+    line = f"{mode} {info.st_nlink:3} {info.st_uid:8} {info.st_gid:8} {size:10} {at} "
+    return line.encode() + name
 
 
 def status_of(error: OSError) -> int:
@@ -156,9 +165,10 @@ class Server:
         names = list(itertools.islice(entries, NAMES))
         if not names:
             return status(EOF, "end of folder")
+        infos = [entry.stat(follow_symlinks=False) for entry in names]
         body = b"".join(
-            string(entry.name) + string(entry.name) + attributes(entry.stat(follow_symlinks=False))
-            for entry in names
+            string(entry.name) + string(described(entry.name, info)) + attributes(info)
+            for entry, info in zip(names, infos, strict=True)
         )
         return bytes([NAME]) + struct.pack(">I", len(names)) + body
 
