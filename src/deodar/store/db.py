@@ -106,6 +106,8 @@ class Database:
 
 def open_sqlite(path: Path, *, key: bytes, bell: Bell) -> Database:
     """The database at `path`, migrated to this version, made if it is not there."""
+    # Config vars in it are sealed, but who owns which app is nobody's business either.
+    path.touch(mode=0o600)
     url = URL.create("sqlite+aiosqlite", database=str(path))
     migrate(URL.create("sqlite", database=str(path)))
     engine = create_async_engine(url, pool_size=4, max_overflow=8)

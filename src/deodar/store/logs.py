@@ -222,7 +222,7 @@ class Logs:
         if current is None:
             folder = self._directory / app_id
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 segment = max(_segments(folder), default=1)
                 descriptor = _open(_path(folder, segment))
                 current = _Open(descriptor, segment, _cut_half_record(descriptor), {})
