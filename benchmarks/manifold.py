@@ -6,6 +6,7 @@ thousand apps.
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import harness
 import psutil
+import structlog
 from cryptography.fernet import Fernet
 
 from deodar.actions import releases
@@ -36,6 +38,7 @@ APPS = 1000
 
 
 def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with (
         harness.running(
             DEODAR_CRASH_FIRST_REST="0.001", DEODAR_CRASH_LAST_REST="0.001"
