@@ -170,23 +170,6 @@ async def test_another_apps_slug_is_not_found(world: Given) -> None:
     assert [answer.status_code for answer in answers] == [404, 404]
 
 
-async def test_a_slug_tells_where_its_archive_is_and_whoever_holds_the_url_may_have_it(
-    world: Given, conforms: Given
-) -> None:
-    await world.create()
-    slug, _ = await world.deploy()
-    folder = world.context.settings.paths.slugs
-    folder.mkdir()
-    (folder / f"{'ab' * 32}.tar.zst").write_bytes(b"the archive")
-
-    shown = (await world.get(f"/apps/example-app/slugs/{slug.id}")).json()
-    archive = await world.client.get(shown["blob"]["url"], headers={"Authorization": ""})
-
-    conforms("slug", shown)
-    assert shown["process_types"] == {"web": "gunicorn app:app", "worker": "python worker.py"}
-    assert (archive.status_code, archive.content) == (200, b"the archive")
-
-
 async def test_a_made_up_archive_url_is_not_found(world: Given) -> None:
     answer = await world.get("/slugs/bm90aGluZw.c2VhbA")
 

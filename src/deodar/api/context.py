@@ -27,6 +27,7 @@ class Signers:
     build_output: Signer  #: signs `<app id>/<build id>`
     phase_output: Signer  #: signs `<app id>/<release id>`
     slug: Signer  #: signs a slug's checksum
+    slug_upload: Signer  #: signs what a slug shall be
     source: Signer  #: signs an upload's id
     exec: Signer  #: signs a model.grant.Grant
 
@@ -38,6 +39,7 @@ class Signers:
             build_output=Signer(key, "build-output"),
             phase_output=Signer(key, "phase-output"),
             slug=Signer(key, "slug"),
+            slug_upload=Signer(key, "slug-upload"),
             source=Signer(key, "source"),
             exec=Signer(key, "exec"),
         )

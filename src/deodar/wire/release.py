@@ -72,17 +72,27 @@ class Slug(Shape):
     deleted_at: str | None = None
 
 
-def present_slug(slug: SlugNoun, *, blob_url: str) -> Slug:
+class SlugCreate(Shape):
+    process_types: dict[str, str]
+    checksum: str | None = None
+    commit: str | None = None
+    commit_description: str | None = None
+    buildpack_provided_description: str | None = None
+    stack: str | None = None
+
+
+def present_slug(slug: SlugNoun, *, blob: Blob) -> Slug:
+    """One whose archive has not come has neither checksum nor size."""
     created_at = stamp(slug.created_at)
     return Slug(
         id=slug.id,
-        blob=Blob(method="get", url=blob_url),
-        checksum=slug.checksum,
+        blob=blob,
+        checksum=slug.checksum or None,
         commit=slug.commit,
         commit_description=slug.commit_description,
         buildpack_provided_description=slug.buildpack_description,
         process_types=dict(slug.process_types),
-        size=slug.size,
+        size=slug.size or None,
         stack=named("stack", slug.stack),
         created_at=created_at,
         updated_at=created_at,
