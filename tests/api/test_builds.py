@@ -159,3 +159,22 @@ async def test_old_uploads_are_swept_when_a_new_one_is_asked_for(world: Given) -
     await world.client.post("/sources")
 
     assert (kept, list(folder.iterdir())) == ([path], [])
+
+
+async def test_a_waiting_build_is_canceled(world: Given, conforms: Given) -> None:
+    app = await world.create()
+    build = await world.wish_build()
+    folder = world.context.settings.paths.builds / build.id
+    folder.mkdir(parents=True)
+
+    canceled = await world.send("DELETE", f"/apps/example-app/builds/{build.id}")
+    again = await world.send("DELETE", f"/apps/example-app/builds/{build.id}")
+
+    conforms("build", canceled.json())
+    assert (canceled.status_code, canceled.json()["status"], again.status_code) == (
+        202,
+        "failed",
+        409,
+    )
+    assert (await world.log(app["id"]))[-1] == "app[api]: Build canceled by user ada@example.com"
+    assert not folder.exists()

@@ -20,6 +20,7 @@ from deodar.engines.base import Spec
 from deodar.engines.memory import MemoryEngine
 from deodar.loops.compiler.loop import INTERRUPTED, Compiler
 from deodar.loops.compiler.pipeline import Pipeline
+from deodar.model import errors
 from deodar.model.app import DEFAULT_STACK
 from deodar.model.build import Build, BuildStatus
 from deodar.model.release import Release
@@ -368,3 +369,47 @@ async def test_an_app_destroyed_during_its_build_gets_no_release(shop: Shop) -> 
     assert shop.world.machine.containers == {}
     output = (shop.settings.paths.builds / f"{build}.log").read_text()
     assert " !     The app was destroyed during the build." in output
+
+
+async def test_a_build_that_is_canceled_while_it_waits_is_not_begun(shop: Shop) -> None:
+    build_id = await shop.push()
+    await cancel(shop, build_id)
+    await shop.compiler.reconcile(SHOP.id)
+
+    build = await shop.get(build_id)
+    assert (build.status, build.message) == (
+        BuildStatus.FAILED,
+        "The build was canceled by owner@example.com.",
+    )
+    assert shop.world.machine.made == 0
+
+
+async def test_a_build_that_is_canceled_while_it_runs_is_stopped_and_says_so(shop: Shop) -> None:
+    begun = asyncio.Event()
+    shop.scripts.append(lambda dyno: begun.set())
+    build_id = await shop.push()
+    building = asyncio.create_task(shop.compiler.reconcile(SHOP.id))
+    await begun.wait()
+
+    await cancel(shop, build_id)
+    shop.world.now += timedelta(seconds=2)
+    await building
+
+    build = await shop.get(build_id)
+    assert (build.status, build.release_id) == (BuildStatus.FAILED, None)
+    assert " !     The build was canceled by owner@example.com.\n" in shop.output(build)
+    assert shop.world.machine.containers == {}
+
+
+async def test_a_build_that_ended_cannot_be_canceled(shop: Shop) -> None:
+    build = await shop.build()
+
+    with pytest.raises(errors.Conflict, match="has ended or was released"):
+        await cancel(shop, build.id)
+
+
+async def cancel(shop: Shop, build_id: str) -> None:
+    async with shop.world.db.write() as tx:
+        build = await builds.find(tx, SHOP.id, build_id)
+        assert build is not None
+        await wishes.cancel(tx, build, user=OWNER.email, now=shop.world.now)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from deodar.actions import releases
+from deodar.model import errors
 from deodar.model import release as words
 from deodar.model.app import App
 from deodar.model.build import Build, BuildStatus
@@ -46,6 +47,24 @@ async def create(
     await builds.insert_build(tx, build)
     tx.ring(app.id)
     return build
+
+
+async def cancel(tx: Tx, build: Build, *, user: str, now: datetime) -> Build:
+    """A build that waits ends at once; one that runs, as soon as the compiler has stopped it.
+
+    Raises Conflict for one that has ended, or has made its release already.
+    """
+    if build.status is not BuildStatus.PENDING or build.release_id is not None:
+        raise errors.Conflict("Cannot cancel a build that has ended or was released.")
+    canceled = replace(build, canceled_by=user, updated_at=now)
+    await builds.cancel(tx, build, by=user)
+    if build.started_at is None:
+        return await fail(tx, canceled, told_canceled(canceled), now=now)
+    return canceled
+
+
+def told_canceled(build: Build) -> str:
+    return f"The build was canceled by {build.canceled_by}."
 
 
 async def take_up(tx: Tx, build: Build, *, now: datetime) -> Build:

@@ -30,6 +30,7 @@ class Build:
     buildpacks: tuple[str, ...] = ()  #: those asked for, in order; empty means detect
     slug_id: str | None = None
     release_id: str | None = None
+    canceled_by: str | None = None  #: email of who wishes that it end
     message: str | None = None  #: why it failed, in a sentence
     started_at: datetime | None = None  #: when the compiler took it up
     created_at: datetime

@@ -15,7 +15,12 @@ async def insert_build(tx: Tx, build: Build) -> None:
 
 
 async def update_build(tx: Tx, build: Build) -> None:
+    """Everything but `canceled_by`, which others write while the compiler looks away."""
     await tx.execute(update(table).where(table.c.id == build.id).values(**_values(build)))
+
+
+async def cancel(tx: Tx, build: Build, *, by: str) -> None:
+    await tx.execute(update(table).where(table.c.id == build.id).values(canceled_by=by))
 
 
 async def find(tx: Tx, app_id: str, build_id: str) -> Build | None:
@@ -76,6 +81,7 @@ def from_row(row: RowMapping) -> Build:
         buildpacks=tuple(row["buildpacks"]),
         slug_id=row["slug_id"],
         release_id=row["release_id"],
+        canceled_by=row["canceled_by"],
         message=row["message"],
         started_at=moment_or_none(row["started_at"]),
         created_at=moment(row["created_at"]),

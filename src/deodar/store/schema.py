@@ -122,6 +122,7 @@ builds = Table(
     Column("buildpacks", JSON, nullable=False),
     Column("slug_id", String(36), ForeignKey("slugs.id")),
     Column("release_id", String(36), ForeignKey("releases.id")),
+    Column("canceled_by", String(255)),
     Column("message", Text),
     Column("started_at", Moment),
     Column("created_at", Moment, nullable=False),

@@ -13,7 +13,7 @@ from deodar.api.context import DOWNLOAD
 from deodar.api.resources import sources
 from deodar.model import errors
 from deodar.model.app import App
-from deodar.model.build import Build
+from deodar.model.build import Build, BuildStatus
 from deodar.store import builds
 from deodar.wire import build as wire
 
@@ -80,6 +80,20 @@ async def info(call: Call) -> Response:
     return answer(_present(call, build, app))
 
 
+async def cancel(call: Call) -> Response:
+    async with call.write() as tx:
+        app = await call.app(tx)
+        build = await builds.find(tx, app.id, call.word("build"))
+        if build is None:
+            raise errors.NotFound("build")
+        canceled = await wishes.cancel(tx, build, user=call.account.email, now=call.now)
+    if canceled.status is not BuildStatus.PENDING:
+        # The compiler will not touch it any more.
+        shutil.rmtree(call.context.settings.paths.builds / build.id, ignore_errors=True)
+    call.tell(app, f"Build canceled by user {call.account.email}")
+    return answer(_present(call, canceled, app), status=202)
+
+
 def _present(call: Call, build: Build, app: App) -> wire.Build:
     token = call.context.signers.build_output.sign(
         f"{app.id}/{build.id}", now=call.now, lasts=DOWNLOAD
@@ -96,4 +110,5 @@ TABLE = (
     ("GET", "/apps/{app}/builds", index),
     ("POST", "/apps/{app}/builds", create),
     ("GET", "/apps/{app}/builds/{build}", info),
+    ("DELETE", "/apps/{app}/builds/{build}", cancel),
 )

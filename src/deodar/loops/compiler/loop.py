@@ -81,7 +81,8 @@ class Compiler:
             # Read again: it may have been renamed, changed or destroyed while the build waited.
             async with self._db.write() as tx:
                 app = await apps.find(tx, app_id)
-                if app is None:
+                waiting = await builds.find(tx, app_id, build.id)
+                if app is None or waiting is None or waiting.status is not BuildStatus.PENDING:
                     return
                 build = await wishes.take_up(tx, build, now=self._clock())
             self._tell(app, f"Build started by user {build.user}")

@@ -173,8 +173,7 @@ class Pipeline:
 
     async def _check_wanted(self, build: Build) -> None:
         async with self._db.read() as tx:
-            if await builds.find(tx, build.app_id, build.id) is None:
-                raise errors.BuildFailed("The app was destroyed during the build.")
+            check_wanted(await builds.find(tx, build.app_id, build.id))
 
     def _check_disk(self) -> None:
         """A build may write without end: it is stopped while the others have something left."""
@@ -222,6 +221,7 @@ class Pipeline:
         out.step("Launching...")
         async with self._db.write() as tx:
             present = await apps.find(tx, app.id)
+            check_wanted(await builds.find(tx, app.id, build.id))
             if present is None:
                 raise errors.BuildFailed("The app was destroyed during the build.")
             build, release = await wishes.release(
@@ -262,6 +262,14 @@ class Pipeline:
                 break
             await asyncio.sleep(PEEK)
         out.line(" done.")
+
+
+def check_wanted(build: Build | None) -> None:
+    """Raises BuildFailed for a build that nobody waits for any more."""
+    if build is None:
+        raise errors.BuildFailed("The app was destroyed during the build.")
+    if build.canceled_by is not None:
+        raise errors.BuildFailed(wishes.told_canceled(build))
 
 
 def check_size(archive: slugs.Archive) -> None:

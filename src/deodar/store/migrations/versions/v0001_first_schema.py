@@ -137,6 +137,7 @@ def upgrade() -> None:
         sa.Column("buildpacks", sa.JSON(), nullable=False),
         sa.Column("slug_id", sa.String(length=36), nullable=True),
         sa.Column("release_id", sa.String(length=36), nullable=True),
+        sa.Column("canceled_by", sa.String(length=255), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("started_at", sa.Float(precision=53), nullable=True),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
