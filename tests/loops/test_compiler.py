@@ -408,6 +408,21 @@ async def test_a_build_that_ended_cannot_be_canceled(shop: Shop) -> None:
         await cancel(shop, build.id)
 
 
+async def test_a_heroku_yml_alone_is_refused_before_anything_runs(shop: Shop) -> None:
+    build_id = await shop.push({"heroku.yml": "build: {docker: {web: Dockerfile}}"})
+    await shop.compiler.reconcile(SHOP.id)
+
+    build = await shop.get(build_id)
+    assert (build.status, shop.world.machine.made) == (BuildStatus.FAILED, 0)
+    assert str(build.message).startswith("The app has a heroku.yml, which builds Docker images;")
+
+
+async def test_a_heroku_yml_beside_a_procfile_is_passed_over(shop: Shop) -> None:
+    build = await shop.build({**SOURCE, "heroku.yml": "build: {}"})
+
+    assert build.status is BuildStatus.SUCCEEDED
+
+
 async def cancel(shop: Shop, build_id: str) -> None:
     async with shop.world.db.write() as tx:
         build = await builds.find(tx, SHOP.id, build_id)

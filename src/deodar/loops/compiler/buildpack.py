@@ -89,6 +89,16 @@ def candidates() -> list[tuple[str, Path | None]]:
     return [(known, _shipped() / known.removeprefix("heroku/")) for known in ORDER]
 
 
+def check(tree: Path) -> None:
+    """Raises BuildFailed for a source that is to be built otherwise. Beside a Procfile a heroku.yml is
+    passed over, as at Heroku on any stack but `container`."""
+    if (tree / "heroku.yml").is_file() and not (tree / "Procfile").exists():
+        raise errors.BuildFailed(
+            "The app has a heroku.yml, which builds Docker images; Deodar builds with buildpacks only. "
+            "Add a Procfile with the commands under `run` in heroku.yml."
+        )
+
+
 def command(asked: Sequence[str]) -> tuple[str, ...]:
     """What the build's container runs. None asked for means detect."""
     return ("bash", f"{BASE}/driver.sh", *(name(identifier) for identifier in asked))

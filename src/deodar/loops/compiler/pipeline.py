@@ -91,6 +91,7 @@ class Pipeline:
     # Source to compiled tree.
 
     async def _compile(self, app: App, build: Build, shop: Workshop, out: Output) -> Outcome:
+        buildpack.check(shop.tree)
         asked = build.buildpacks or ((app.detected_buildpack,) if app.detected_buildpack else ())
         status = await self._run(app, build, shop, asked, out)
         outcome = await asyncio.to_thread(buildpack.outcome, shop.result, shop.tree, status=status)
