@@ -89,6 +89,10 @@ class Logs:
         if lines:
             self._opened(app_id).places[dyno_id] = lines[-1][0]
 
+    def exists(self, app_id: str) -> bool:
+        """Whether the app has a log; one that was destroyed has none."""
+        return self._existing(app_id) is not None
+
     def place(self, app_id: str, dyno_id: str) -> int:
         """Where the output of that dyno goes on that is not in the log yet; 0 for a new one."""
         current = self._existing(app_id)

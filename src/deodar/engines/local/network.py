@@ -75,15 +75,19 @@ class Network:
         self._namespace = namespace
         self._ready: deque[int] = deque()
         self._taken: set[int] = set()
+        self._slots: dict[int, Slot] = {}
         self._last = -1
         self._filling: asyncio.Task[None] | None = None
 
     def slot(self, number: int) -> Slot:
-        return Slot(
-            number=number,
-            link=link(self._prefix, self._subnet, number),
-            netns=self._folder / str(number),
-        )
+        known = self._slots.get(number)
+        if known is None:  # asked for at every sighting, so it is worth keeping
+            known = self._slots[number] = Slot(
+                number=number,
+                link=link(self._prefix, self._subnet, number),
+                netns=self._folder / str(number),
+            )
+        return known
 
     async def prepare(self, used: Collection[int]) -> None:
         """Firewall and forwarding; slots that no container uses are ready again, or removed."""

@@ -60,10 +60,14 @@ class Intake:
         self._engine = engine
         self._logs = logs
         self._behind: set[str] = set()  #: apps with output that waits to be read
+        self._discarded: dict[str, int] = {}  #: how much of each dyno's output the disk has back
 
     async def keys(self) -> list[str]:
         """Every app that a dyno is there of."""
-        return list({each.app_id for each in await self._dynos()})
+        present = await self._dynos()
+        here = {each.id for each in present}
+        self._discarded = {key: place for key, place in self._discarded.items() if key in here}
+        return list({each.app_id for each in present})
 
     async def watch(self, ring: Callable[[str], None]) -> None:
         """Rings for apps whose dynos have printed something, a moment after; until cancelled."""
@@ -78,15 +82,15 @@ class Intake:
         control plane from everybody else."""
         self._behind.discard(app_id)  # first: what is printed from now on rings
         began = time.monotonic()
-        more = [await self._read(dyno) for dyno in await self._dynos() if dyno.app_id == app_id]
+        more = [await self._read(dyno) for dyno in await self._dynos(app_id)]
         if not any(more):
             return None
         self._behind.add(app_id)
         return (time.monotonic() - began) * REST * len(self._behind)
 
-    async def _dynos(self) -> list[Sighting]:
+    async def _dynos(self, app_id: str | None = None) -> list[Sighting]:
         """A build's container is no dyno: its output is the compiler's."""
-        sightings = await self._engine.sightings()
+        sightings = await self._engine.sightings(app_id)
         return [each for each in sightings.values() if not each.build]
 
     async def _read(self, dyno: Sighting) -> bool:
@@ -104,11 +108,20 @@ class Intake:
         if start > place:
             lines.insert(0, (start, _dropped(dyno, start - place, whole[0].at)))
         self._logs.append_output(dyno.app_id, dyno.id, lines)
-        await self._engine.discard_output(dyno.id, lines[-1][0])
+        await self._discard(dyno, lines[-1][0])
         return lines[-1][0] - start >= MUCH
+
+    async def _discard(self, dyno: Sighting, place: int) -> None:
+        """Now and then: the disk does not need every line back at once."""
+        if place - self._discarded.get(dyno.id, 0) < MUCH:
+            return
+        await self._engine.discard_output(dyno.id, place)
+        self._discarded[dyno.id] = place
 
     async def _is_app(self, app_id: str) -> bool:
         """A destroyed app has no log any more, and must not get one by its dynos' last words."""
+        if self._logs.exists(app_id):
+            return True
         async with self._db.read() as tx:
             return await apps.find(tx, app_id) is not None
 

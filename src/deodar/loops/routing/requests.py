@@ -27,7 +27,7 @@ from deodar.store.logs import Logs
 log = structlog.get_logger("deodar")
 
 TABS = len(LOG_COLUMNS) - 1
-POLL = 0.1  #: seconds between looks at a file that does not grow
+POLL = 0.2  #: seconds between looks at a file that does not grow
 BLOCK = 64 * 1024  #: bytes read at a time: some 300 lines, two milliseconds
 GIVE_BACK = 1024 * 1024  #: bytes that are read before the disk has them back
 
@@ -198,6 +198,8 @@ class Requests:
 
     def _read(self) -> bool:
         """A block of the log into the logs of its apps; True if there may be more."""
+        if _size(self._file) <= self._mark.offset:
+            return False
         data = _read_block(self._file, self._mark.offset)
         end = data.rfind(b"\n") + 1
         if end == 0:
@@ -247,14 +249,14 @@ def _read_mark(file: Path) -> Mark | None:
 
 
 def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0  # HAProxy has not started yet
 
 
 def _read_block(file: Path, offset: int) -> bytes:
     """A block of a local file, most often of the page cache: not worth a thread."""
-    try:
-        with file.open("rb") as opened:
-            opened.seek(offset)
-            return opened.read(BLOCK)
-    except FileNotFoundError:
-        return b""  # HAProxy has not started yet
+    with file.open("rb") as opened:
+        opened.seek(offset)
+        return opened.read(BLOCK)
