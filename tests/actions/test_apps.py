@@ -25,15 +25,18 @@ async def create(ground: Given, name: str | None = "shop") -> App:
     return app
 
 
-async def test_a_new_app_is_stored_as_it_was_answered_with_its_first_release(
+async def test_a_new_app_is_stored_as_it_was_answered_with_its_first_releases(
     ground: Given,
 ) -> None:
     app = await create(ground)
 
     async with ground.db.read() as tx:
         assert await stored.find(tx, "shop") == app
-        [release] = await ledger.of_app(tx, app.id)
-    assert (release.version, release.description, release.current) == (1, "Initial release", True)
+        begun = await ledger.of_app(tx, app.id)
+    assert [(release.version, release.description, release.current) for release in begun] == [
+        (1, "Initial release", False),
+        (2, "Enable Logplex", True),
+    ]
 
 
 async def test_each_app_has_a_slot_and_a_user_of_its_own_and_a_free_slot_is_taken_again(

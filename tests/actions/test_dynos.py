@@ -55,7 +55,7 @@ async def test_a_one_off_runs_the_current_release_under_a_number_of_its_own(
 
     made = [await run(ground, app) for _ in range(3)]
 
-    assert {dyno.release_version for dyno in made} == {2}
+    assert {dyno.release_version for dyno in made} == {3}
     assert len({dyno.number for dyno in made}) == 3
 
 

@@ -59,6 +59,8 @@ async def test_creating_an_app_is_told_in_its_log_and_wakes_the_loops(world: Giv
     assert await world.log(app["id"]) == [
         "app[api]: Initial release by user ada@example.com",
         "app[api]: Release v1 created by user ada@example.com",
+        "app[api]: Enable Logplex by user ada@example.com",
+        "app[api]: Release v2 created by user ada@example.com",
     ]
     assert world.rung == [app["id"]]
 

@@ -26,7 +26,7 @@ async def test_dynos_are_as_herokus_schema_says(world: Given, conforms: Given) -
         "size": "Basic",
         "state": "up",
         "app": {"id": app["id"], "name": "example-app"},
-        "release": {"id": release.id, "version": 2},
+        "release": {"id": release.id, "version": 3},
         "attach_url": None,
         "exit_status": None,
         "reason": None,

@@ -17,7 +17,7 @@ async def test_releases_are_as_herokus_schema_says(world: Given, conforms: Given
     newest = answer.json()[-1]
     assert {key: value for key, value in newest.items() if key not in ("app", "user")} == {
         "id": release.id,
-        "version": 2,
+        "version": 3,
         "description": "Deploy 1a2b3c4d",
         "status": "succeeded",
         "current": True,
@@ -38,13 +38,13 @@ async def test_the_newest_releases_come_first_when_asked_so(world: Given) -> Non
 
     answer = await world.get("/apps/example-app/releases", Range="version ..; max=2, order=desc")
 
-    assert (answer.status_code, [each["version"] for each in answer.json()]) == (206, [5, 4])
+    assert (answer.status_code, [each["version"] for each in answer.json()]) == (206, [6, 5])
     assert {
         key: answer.headers[key] for key in ("accept-ranges", "content-range", "next-range")
     } == {
         "accept-ranges": "version",
-        "content-range": "version 5..4; max=2",
-        "next-range": "version ]4..; max=2, order=desc",
+        "content-range": "version 6..5; max=2",
+        "next-range": "version ]5..; max=2, order=desc",
     }
 
 
@@ -59,7 +59,7 @@ async def test_following_next_range_brings_every_release_once(world: Given) -> N
         versions += [each["version"] for each in answer.json()]
         header = answer.headers.get("next-range")
 
-    assert versions == [7, 6, 5, 4, 3, 2, 1]
+    assert versions == [8, 7, 6, 5, 4, 3, 2, 1]
 
 
 @pytest.mark.parametrize("by", ["id", "version"])
@@ -69,7 +69,7 @@ async def test_a_rollback_is_a_new_release_of_old_code_and_config(
     app = await world.create()
     slug, _ = await world.deploy()
     await world.send("PATCH", "/apps/example-app/config-vars", {"A": "1"})
-    target = (await world.get("/apps/example-app/releases/v2")).json()
+    target = (await world.get("/apps/example-app/releases/v3")).json()
 
     answer = await world.send("POST", "/apps/example-app/releases", {"release": target[by]})
 
@@ -77,15 +77,15 @@ async def test_a_rollback_is_a_new_release_of_old_code_and_config(
     conforms("release", answer.json())
     made = answer.json()
     assert (made["version"], made["description"], made["slug"], made["current"]) == (
-        4,
-        "Rollback to v2",
+        5,
+        "Rollback to v3",
         {"id": slug.id},
         True,
     )
     assert (await world.get("/apps/example-app/config-vars")).json() == {}
     assert (await world.log(app["id"]))[-2:] == [
-        "app[api]: Rollback to v2 by user ada@example.com",
-        "app[api]: Release v4 created by user ada@example.com",
+        "app[api]: Rollback to v3 by user ada@example.com",
+        "app[api]: Release v5 created by user ada@example.com",
     ]
 
 
@@ -98,7 +98,7 @@ async def test_a_slug_is_deployed_by_its_id(world: Given) -> None:
     assert (answer.status_code, answer.json()["description"]) == (201, "Deploy 1a2b3c4d")
     assert (await world.log(app["id"]))[-2:] == [
         "app[api]: Deploy 1a2b3c4d by user ada@example.com",
-        "app[api]: Release v3 created by user ada@example.com",
+        "app[api]: Release v4 created by user ada@example.com",
     ]
 
 

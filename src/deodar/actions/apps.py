@@ -28,8 +28,8 @@ async def create(
     stack: str,
     dice: random.Random,
     now: datetime,
-) -> tuple[App, Release]:
-    """A new app and its v1. Without a name it gets one. Raises InvalidParams."""
+) -> tuple[App, list[Release]]:
+    """A new app and its first releases. Without a name it gets one. Raises InvalidParams."""
     if name is None:
         name = await _free_name(tx, dice)
     else:
@@ -51,8 +51,11 @@ async def create(
         updated_at=now,
     )
     await apps.insert_app(tx, app)
-    release = await releases.first(tx, app, user=owner.email, now=now)
-    return replace(app, released_at=now), release
+    begun = [
+        await releases.first(tx, app, user=owner.email, now=now),
+        await releases.enable_logs(tx, app, user=owner.email, now=now),
+    ]
+    return replace(app, released_at=now), begun
 
 
 async def rename(tx: Tx, app: App, name: str, *, now: datetime) -> App:

@@ -25,6 +25,13 @@ async def first(tx: Tx, app: App, *, user: str, now: datetime) -> Release:
     )
 
 
+async def enable_logs(tx: Tx, app: App, *, user: str, now: datetime) -> Release:
+    """v2, as every app at Heroku has it, so that its first deploy is v3 here as there."""
+    return await _append(
+        tx, app, slug=None, config=ConfigVars(), description="Enable Logplex", user=user, now=now
+    )
+
+
 async def set_config(
     tx: Tx, app: App, changes: Mapping[str, str | None], *, user: str, now: datetime
 ) -> Release:

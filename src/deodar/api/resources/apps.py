@@ -24,7 +24,7 @@ async def create(call: Call) -> Response:
     platform.check_region(wish.region)
     stack = platform.find_stack(call.context, wish.stack)
     async with call.write() as tx:
-        app, release = await apps.create(
+        app, begun = await apps.create(
             tx,
             owner=call.account,
             name=wish.name,
@@ -32,7 +32,8 @@ async def create(call: Call) -> Response:
             dice=call.context.dice,
             now=call.now,
         )
-    call.tell_release(app, release)
+    for release in begun:
+        call.tell_release(app, release)
     return answer(wire.present_app(app, call.places), status=201)
 
 
