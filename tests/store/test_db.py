@@ -5,6 +5,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from sqlalchemy import insert, select
 
@@ -116,6 +118,13 @@ def test_migrations_make_what_the_schema_says(database: Database, tmp_path: Path
         for table in schema.metadata.tables.values()
         for column in table.columns
     }
+
+
+def test_the_newest_migration_is_the_one_that_a_start_looks_for() -> None:
+    config = Config()
+    config.set_main_option("script_location", "deodar.store:migrations")
+
+    assert ScriptDirectory.from_config(config).get_heads() == [db.HEAD]
 
 
 def test_a_file_that_is_no_database_is_said_so(tmp_path: Path, bell: Bell) -> None:

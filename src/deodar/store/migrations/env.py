@@ -1,4 +1,4 @@
-"""Runs the migrations on the database that `store.db.migrate` names."""
+"""Runs the migrations on the database that `store.migrate` names."""
 
 from typing import Any
 
