@@ -526,3 +526,17 @@ async def test_a_subnet_that_the_machine_uses_is_refused(stack_root: Path, tmp_p
 
 def variables(more: dict[str, Any]) -> ConfigVars:
     return ConfigVars({"PATH": "/usr/bin:/bin", "HOME": "/app"} | more)
+
+
+async def test_what_a_start_left_that_failed_early_can_be_taken_down(tmp_path: Path) -> None:
+    engine = LocalEngine(paths=settings.Paths(data=tmp_path / "data"), subnet="10.250.0.0/16")
+    await engine.find()
+    await engine.teardown()
+    await engine.close()
+
+    left = [
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if str(tmp_path) in line
+    ]
+    assert left == []

@@ -228,6 +228,8 @@ class Network:
         return {int(n.removeprefix(self._prefix)) for n in names if n.startswith(self._prefix)}
 
     def _files(self) -> set[int]:
+        if not self._folder.exists():
+            return set()  # a start that failed before there was any
         return {int(entry.name) for entry in os.scandir(self._folder)}
 
 
