@@ -24,17 +24,14 @@ def press(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     repo.commit("Migrate before each release")
     result = repo.push()
     assert result.status == 0, result.all
-    assert (
-        told(result.stderr)[-8:]
-        == [
-            "Running release command...",
-            "",
-            "migrating",
-            "migrated",
-            "Waiting for release... done.",
-            "Verifying deploy... done.",
-        ]
-    )
+    assert told(result.stderr)[-8:] == [
+        "Running release command...",
+        "",
+        "migrating",
+        "migrated",
+        "Waiting for release... done.",
+        "Verifying deploy... done.",
+    ]
     return repo
 
 
