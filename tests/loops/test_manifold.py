@@ -196,10 +196,11 @@ async def test_a_dyno_that_ignores_sigterm_is_killed_with_r12(world: World) -> N
     await world.pass_time(seconds=30)
 
     assert (world.running(), await world.states()) == ([], {})
-    assert (await world.said())[-3:] == [
+    assert (await world.said())[-4:] == [
         "worker.1: Error R12 (Exit timeout) -> Process failed to exit within 30 seconds of SIGTERM",
         "worker.1: Stopping process with SIGKILL",
         "worker.1: Process exited with status 137",
+        "worker.1: State changed from up to down",
     ]
 
 

@@ -19,6 +19,7 @@ class State(StrEnum):
     PROVISIONING = "provisioning"  #: wished; nothing runs yet
     STARTING = "starting"  #: its process runs; a web dyno does not accept yet
     UP = "up"
+    IDLE = "idle"  #: up, but put to sleep until somebody asks for it
     STOPPING = "stopping"  #: to be stopped; drains first, then has 30 s after SIGTERM
     CRASHED = "crashed"  #: ended unasked; will be started again
     COMPLETE = "complete"  #: a one-off that ended
@@ -28,6 +29,8 @@ class State(StrEnum):
 class Event(StrEnum):
     LAUNCHED = "launched"  #: the engine runs its process
     BOUND = "bound"  #: accepts on its port; for a dyno without one, at once after launch
+    SLEPT = "slept"  #: nobody asked for it for long
+    WOKEN = "woken"  #: somebody did
     STOP = "stop"  #: somebody wishes it to end
     EXITED = "exited"  #: its process ended, or is nowhere to be found
     REFUSED = "refused"  #: the engine could not start it: image missing, exec format
@@ -48,6 +51,10 @@ MOVES: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.STARTING, Event.STOP): State.STOPPING,
         (State.UP, Event.EXITED): State.CRASHED,
         (State.UP, Event.STOP): State.STOPPING,
+        (State.UP, Event.SLEPT): State.IDLE,
+        (State.IDLE, Event.WOKEN): State.UP,
+        (State.IDLE, Event.EXITED): State.CRASHED,
+        (State.IDLE, Event.STOP): State.STOPPING,
         (State.STOPPING, Event.STOP): State.STOPPING,
         (State.STOPPING, Event.EXITED): State.DOWN,
         (State.CRASHED, Event.STOP): State.DOWN,
@@ -85,6 +92,7 @@ SHOWN = MappingProxyType(
         State.PROVISIONING: "starting",
         State.STARTING: "starting",
         State.UP: "up",
+        State.IDLE: "idle",
         State.STOPPING: "up",
         State.CRASHED: "crashed",
         State.COMPLETE: "down",

@@ -117,7 +117,7 @@ def changes(before: Dyno, after: Dyno) -> Iterator[str]:
 
 
 def steps(before: Dyno, after: Dyno) -> Iterator[tuple[str, str]]:
-    """The moves that Heroku logs; a stopped dyno's record simply goes."""
+    """The moves that Heroku logs. That a dyno is to be stopped is told when the signal is sent."""
     match before.state, after.state:
         case State.PROVISIONING, State.UP:
             yield "starting", "up"
@@ -125,7 +125,10 @@ def steps(before: Dyno, after: Dyno) -> Iterator[tuple[str, str]]:
             yield "starting", "crashed"
         case State.PROVISIONING, State.STARTING:
             yield "provisioning", "starting"
-        case (State.STARTING | State.UP) as was, (State.UP | State.CRASHED | State.COMPLETE) as now:
+        case (
+            (State.STARTING | State.UP | State.IDLE) as was,
+            (State.UP | State.IDLE | State.CRASHED | State.COMPLETE) as now,
+        ):
             yield was.value, now.value
-        case State.STOPPING, State.DOWN if after.kind is Kind.ONE_OFF:
-            yield "up", "complete"
+        case State.STOPPING, State.DOWN:
+            yield "up", "complete" if after.kind is Kind.ONE_OFF else "down"

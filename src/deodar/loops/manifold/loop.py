@@ -142,7 +142,9 @@ class Manifold:
         return (
             seen.keys() == {dyno.id for dyno in present}
             and all(
-                dyno.state is State.UP and seen[dyno.id].running and self._supervisor.watches(dyno)
+                dyno.state in (State.UP, State.IDLE)
+                and seen[dyno.id].running
+                and self._supervisor.watches(dyno)
                 for dyno in present
             )
             and not plan.plan(wish, present, now, self._limits)

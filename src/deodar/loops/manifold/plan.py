@@ -207,7 +207,7 @@ def judge(
         case State.PROVISIONING:
             wanted = unwanted(dyno, wish, now) is None or is_phase(dyno, wish)
             return Launch(dyno) if wanted else Forget(dyno)
-        case State.STARTING | State.UP:
+        case State.STARTING | State.UP | State.IDLE:
             return judge_running(dyno, wish, dynos, now, limits)
         case State.STOPPING:
             return judge_stopping(dyno, now, limits)
