@@ -41,7 +41,6 @@ def shaken_platform() -> Iterator["Chaos"]:
     # A dyno that is killed again and again must not rest for ten minutes.
     platform.settings.update(DEODAR_CRASH_FIRST_REST="0.2", DEODAR_CRASH_LAST_REST="0.2")
     platform.settings["DEODAR_SWEEP"] = "2"  # what nobody announces is found by looking
-    platform.settings["DEODAR_SUBNET"] = f"10.{64 + (os.getpid() + 90) % 180}.0.0/16"
     try:
         platform.up()
         repo = platform.deploy(APP, APPS / "hello", folder / "repo", web=2, worker=1)

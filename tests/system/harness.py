@@ -6,6 +6,7 @@ Knows how to ask and what came back; what should come back is each test's.
 import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import pty
@@ -34,6 +35,9 @@ SAMPLES = ROOT / "samples"
 APPS = Path(__file__).parent / "apps"
 
 T = TypeVar("T")
+
+#: second bytes of the networks that tests use, from a place of this process's own
+_SECONDS = itertools.islice(itertools.cycle(range(64, 244)), os.getpid() % 180, None)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,15 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in bound]
 
 
+def free_subnet() -> str:
+    """A network that no device of this machine has, another one at every call."""
+    routes = [line.split()[1] for line in Path("/proc/net/route").read_text().splitlines()[1:]]
+    # A route's network is hexadecimal, the last byte first.
+    taken = {int(route[4:6], 16) for route in routes if route.endswith("0A")}
+    second = next(number for number in _SECONDS if number not in taken)
+    return f"10.{second}.0.0/16"
+
+
 @dataclass
 class Platform:
     """One platform in a data directory of its own, with ports and addresses of its own."""
@@ -108,7 +121,7 @@ class Platform:
             settings={
                 "DEODAR_DATA": str(data),
                 # Several test runs, and a user's platform, may share the machine.
-                "DEODAR_SUBNET": f"10.{64 + os.getpid() % 180}.0.0/16",
+                "DEODAR_SUBNET": free_subnet(),
                 "DEODAR_EXEC_LISTEN": f"127.1.{os.getpid() % 250}.80",
                 "DEODAR_BOOT_TIMEOUT": "10",
                 "DEODAR_STOP_TIMEOUT": "10",
