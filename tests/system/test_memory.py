@@ -22,9 +22,10 @@ def _hungry(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Non
 @pytest.fixture(autouse=True)
 def _fresh(platform: Platform) -> None:
     """Each test begins with a dyno that has taken nothing and whose crashes are forgotten."""
-    before = platform.dyno_ids("hungry")
-    platform.api("PATCH", "/apps/hungry/config-vars", {"TEST": str(len(history(platform)))})
-    eventually(lambda: not set(before.values()) & set(platform.dyno_ids("hungry").values()))
+    before = history(platform)
+    platform.api("PATCH", "/apps/hungry/config-vars", {"TEST": str(len(before))})
+    # Until the old one is gone, it may be the one that is asked.
+    eventually(lambda: "State changed from up to down" in since(platform, before))
     platform.settle("hungry", "web.1")
 
 
