@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NewType
 
-from deodar.model import errors
+from deodar.model import errors, tuning
 
 AppId = NewType("AppId", str)
-
-#: a config var of an app by which its web dynos may take longer, or less long, to bind
-BOOT_TIMEOUT = "DEODAR_BOOT_TIMEOUT"
-BOOT_TIMEOUTS = range(1, 601)  #: seconds that it may say
 
 NAME = re.compile(r"[a-z][a-z0-9-]{1,28}[a-z0-9]")
 DEFAULT_STACK = "deodar-12"
@@ -101,11 +97,7 @@ def merge_config(current: Mapping[str, str], changes: Mapping[str, str | None]) 
             raise errors.InvalidParams(
                 f"Config var {key} is set by the platform; choose another name."
             )
-        if key == BOOT_TIMEOUT and not _is_boot_timeout(value):
-            raise errors.InvalidParams(
-                f"{BOOT_TIMEOUT} must be a number of seconds from {BOOT_TIMEOUTS[0]} to "
-                f"{BOOT_TIMEOUTS[-1]}."
-            )
+        tuning.check(key, value)
         if "\0" in value:
             raise errors.InvalidParams(
                 f"Config var {key} contains a NUL byte, which no process can be given."
@@ -117,16 +109,6 @@ def merge_config(current: Mapping[str, str], changes: Mapping[str, str | None]) 
             f"Config vars take {size} bytes in all; the limit is {CONFIG_LIMIT}. Remove some or shorten them."
         )
     return merged
-
-
-def boot_timeout(config: Mapping[str, str], default: float) -> float:
-    """Seconds in which the app's web dynos must bind: its own, or the platform's."""
-    own = config.get(BOOT_TIMEOUT)
-    return float(own) if own is not None else default
-
-
-def _is_boot_timeout(value: str) -> bool:
-    return value.isascii() and value.isdigit() and int(value) in BOOT_TIMEOUTS
 
 
 ADJECTIVES = [

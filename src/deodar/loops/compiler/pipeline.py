@@ -15,8 +15,8 @@ from deodar.loops.compiler import buildpack, phase, workshop
 from deodar.loops.compiler.buildpack import Outcome
 from deodar.loops.compiler.output import Output, megabytes
 from deodar.loops.compiler.workshop import Workshop
-from deodar.model import disk, errors
-from deodar.model.app import App, ConfigVars, boot_timeout
+from deodar.model import disk, errors, tuning
+from deodar.model.app import App, ConfigVars
 from deodar.model.build import Build
 from deodar.model.dyno import Dyno, State
 from deodar.model.formation import MB, DynoSize, ProcessType
@@ -244,7 +244,7 @@ class Pipeline:
     async def _verify(self, release: Release, out: Output) -> None:
         """Waits until the release's web dynos serve, or will not."""
         out.raw(b"Verifying deploy...")
-        boot = boot_timeout(release.config, self._settings.boot_timeout)
+        boot = tuning.BOOT_TIMEOUT.of(release.config, self._settings.boot_timeout)
         deadline = self._clock() + timedelta(seconds=boot + SLACK)
         crashed: Dyno | None = None
         while self._clock() < deadline:

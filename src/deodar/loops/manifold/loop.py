@@ -32,8 +32,8 @@ from deodar.loops.manifold.plan import (
     Wish,
 )
 from deodar.loops.manifold.supervise import Supervisor
-from deodar.model import errors
-from deodar.model.app import App, boot_timeout
+from deodar.model import errors, tuning
+from deodar.model.app import App
 from deodar.model.dyno import GONE, Dyno, Event, Kind, State
 from deodar.model.formation import ProcessType
 from deodar.model.log import LogLine
@@ -167,7 +167,7 @@ class Manifold:
         return UNREAD_PAUSE if unread else plan.next_look(present, now, limits)
 
     def _limits_of(self, wanted: Wanted) -> Limits:
-        seconds = boot_timeout(wanted.release.config, self._limits.boot.total_seconds())
+        seconds = tuning.BOOT_TIMEOUT.of(wanted.release.config, self._limits.boot.total_seconds())
         return replace(self._limits, boot=timedelta(seconds=seconds))
 
     async def _read(self, app_id: str) -> tuple[Wanted | None, list[Dyno]]:
