@@ -60,6 +60,9 @@ RUN = (
     *("bind9-dnsutils", "jq", "patch", "gettext-base"),
     *("bzip2", "xz-utils", "zstd", "zip", "unzip"),
     *("python3", "python3-venv", "ruby", "ruby-rack", "ruby-webrick", "puma", "bundler"),
+    *("php-cli", "php-fpm", "nginx", "apache2-bin", "php-apcu", "php-bcmath", "php-curl"),
+    *("php-gd", "php-gmp", "php-imagick", "php-intl", "php-mbstring", "php-mysql", "php-pgsql"),
+    *("php-redis", "php-soap", "php-sqlite3", "php-xml", "php-zip"),
     *("postgresql-client", "sqlite3", "imagemagick"),
     *("libpq5", "libmariadb3", "libyaml-0-2", "libffi8", "libxml2", "libxslt1.1"),
     *("libgmp10", "libjemalloc2", "libatomic1"),
@@ -68,10 +71,10 @@ BUILD = (
     *("build-essential", "pkg-config", "python3-dev", "ruby-dev", "rake"),
     *("libpq-dev", "libmariadb-dev", "libsqlite3-dev", "libffi-dev", "libssl-dev"),
     *("libyaml-dev", "zlib1g-dev", "libxml2-dev", "libxslt1-dev", "libgmp-dev"),
-    *("libjpeg62-turbo-dev", "libcurl4-openssl-dev"),
+    *("libjpeg62-turbo-dev", "libcurl4-openssl-dev", "composer"),
 )
 
-#: deodar-12 has Python 3.11, Ruby 3.1 and Go 1.23; deodar-13 has 3.13, 3.3 and 1.24
+#: deodar-12 has Python 3.11, Ruby 3.1, PHP 8.2 and Go 1.23; deodar-13 has 3.13, 3.3, 8.4 and 1.24
 RECIPES: Mapping[str, Recipe] = {
     "deodar-12": Recipe(
         suite="bookworm",
@@ -216,7 +219,7 @@ async def _build(stacks: Path, name: str, recipe: Recipe, meter: "_Meter") -> St
     half.mkdir()
     run, build = half / "run", half / "build"
 
-    meter.begin("Installing the run image", until=0.45, lines=760)
+    meter.begin("Installing the run image", until=0.45, lines=900)
     await _tell(name, meter, *bootstrap(run, recipe, await _apt_proxies()))
     _trust_the_hosts_authorities(run)
     meter.begin("Installing Node.js", until=0.55, lines=60)
@@ -227,7 +230,7 @@ async def _build(stacks: Path, name: str, recipe: Recipe, meter: "_Meter") -> St
     await _tell(name, meter, *copy(run, build))
     meter.begin("Installing uv", until=0.63, lines=60)
     await _tell(name, meter, *inside(build, FETCH.format(requirement=f"uv{recipe.uv}") + UV))
-    meter.begin("Installing compilers", until=0.98, lines=230)
+    meter.begin("Installing compilers", until=0.98, lines=260)
     await _tell(name, meter, *inside(build, compilers(recipe) + DROP_SETUID))
 
     meter.begin("Finishing", until=1.0, lines=1)
