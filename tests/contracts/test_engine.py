@@ -33,6 +33,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DEADLINE = 30.0  #: seconds for anything real to happen on a busy machine
 PORT = 5000
+EATEN = 64 * 1024 * 1024
+KEPT = 16 * 1024 * 1024
 PUPPET = """
 import json, os, signal, socket, sys, threading
 def obey(order, argument):
@@ -138,7 +140,7 @@ def play(process: MemoryProcess) -> None:
 
 class MemoryStage:
     def __init__(self) -> None:
-        self.engine: MemoryEngine = MemoryEngine(Machine(), on_exec=play)
+        self.engine: MemoryEngine = MemoryEngine(Machine(swap=4 * EATEN), on_exec=play)
 
     def spec(self, **changes: Any) -> base.Spec:
         return puppet(**changes)
@@ -753,9 +755,6 @@ async def test_a_port_that_is_listened_on_can_be_dialled_and_no_other(stage: Sta
 
 # what they take
 
-EATEN = 64 * 1024 * 1024
-KEPT = 16 * 1024 * 1024
-
 
 async def test_the_memory_that_a_container_takes_is_seen(stage: Stage) -> None:
     container = await run(stage)
@@ -796,6 +795,152 @@ async def test_what_does_not_run_takes_nothing(stage: Stage) -> None:
     assert await stage.engine.runnable(asked) == {}
 
 
+# standing still
+
+
+async def test_a_frozen_container_is_seen_as_running_and_frozen_until_it_is_thawed(
+    stage: Stage,
+) -> None:
+    container = await run(stage)
+    seen_then = []
+    for act in (stage.engine.freeze, stage.engine.thaw):
+        for _ in range(2):
+            await act(container)
+            seen_then.append(await sighting(stage, container))
+
+    assert seen_then == [seen(container, frozen=True)] * 2 + [seen(container)] * 2
+
+
+async def test_a_frozen_container_does_nothing_until_it_is_thawed(stage: Stage) -> None:
+    container, other = await run(stage), await run(stage)
+    for each in (container, other):
+        await stage.say(each, "up")
+    await stage.spin(container)
+    await stage.engine.freeze(container)
+    saying = asyncio.create_task(stage.say(container, "thawed"))
+    await stage.say(other, "meanwhile")
+    await until_async(lambda: _has(stage, other, 2))
+    before = await text(stage, container), await stage.engine.runnable([container])
+
+    await stage.engine.thaw(container)
+    await saying
+    await until_async(lambda: _has(stage, container, 2))
+
+    assert before == (["up"], {container: 0})
+    assert await text(stage, container) == ["up", "thawed"]
+
+
+async def test_what_was_printed_before_freezing_can_be_read(stage: Stage) -> None:
+    container = await run(stage)
+    for number in range(100):
+        await stage.say(container, f"{number}")
+
+    await stage.engine.freeze(container)
+    await until_async(lambda: _has(stage, container, 100))
+
+    assert await text(stage, container) == [f"{number}" for number in range(100)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_signal_that_ends_a_container_ends_a_frozen_one(
+    stage: Stage, number: signal.Signals
+) -> None:
+    container = await run(stage)
+    await stage.say(container, "up")
+    await stage.engine.freeze(container)
+
+    await stage.engine.signal(container, number)
+    await ended(stage, container)
+
+    assert await sighting(stage, container) == seen(
+        container, running=False, exit_status=128 + number
+    )
+
+
+async def test_a_frozen_container_can_be_removed(stage: Stage) -> None:
+    container = await run(stage)
+    await stage.engine.freeze(container)
+
+    await stage.engine.remove(container)
+
+    assert await sighting(stage, container) is None
+
+
+async def test_what_does_not_run_is_neither_frozen_nor_thawed(stage: Stage) -> None:
+    over = await run(stage)
+    await stage.exit(over, 0)
+    await ended(stage, over)
+    made = stage.spec()
+    await stage.engine.create(made)
+
+    for container in (over, made.id, "nobody"):
+        await stage.engine.freeze(container)
+        await stage.engine.reclaim(container)
+        await stage.engine.thaw(container)
+
+    assert [await sighting(stage, each) for each in (over, made.id, "nobody")] == [
+        seen(over, running=False, exit_status=0),
+        seen(made.id, running=False),
+        None,
+    ]
+    await stage.engine.start(made.id)
+    await stage.say(made.id, "up")
+
+
+async def test_nobody_runs_a_command_in_a_frozen_container_nor_freezes_one_under_it(
+    stage: Stage,
+) -> None:
+    container = await run(stage)
+    async with stage.engine.exec(container, ("cat",), env={}):
+        with pytest.raises(errors.EngineFailed, match="somebody runs a command in it"):
+            await stage.engine.freeze(container)
+    assert await sighting(stage, container) == seen(container)
+
+    await stage.engine.freeze(container)
+
+    with pytest.raises(errors.EngineFailed, match="it is frozen"):
+        async with stage.engine.exec(container, ("cat",), env={}):
+            pass
+
+
+async def test_a_frozen_container_accepts_connections_and_peers(stage: Stage) -> None:
+    container = await run(stage, stdin=True)
+    await stage.accept(container, PORT)
+    await stage.engine.freeze(container)
+
+    async with asyncio.timeout(DEADLINE):
+        ready = await stage.engine.ready(container, PORT)
+        (await stage.engine.dial(container, "localhost", PORT)).close()
+        peer = await stage.engine.attach(container)
+        await peer.write(b"typed\n")
+    await stage.engine.thaw(container)
+
+    assert ready
+    await until(lambda: stage.heard(container) == b"typed\n")
+    await peer.close()
+
+
+async def test_reclaiming_pushes_out_what_there_is_room_for_and_the_sum_stays(stage: Stage) -> None:
+    container = await run(stage)
+    await stage.eat(container, EATEN)
+    awake = (await stage.engine.usage([container]))[container]
+    await stage.engine.reclaim(container)
+    still_awake = (await stage.engine.usage([container]))[container]
+    await stage.engine.freeze(container)
+    room = await stage.engine.room_for_reclaim()
+
+    await stage.engine.reclaim(container)
+    asleep = (await stage.engine.usage([container]))[container]
+    await stage.engine.thaw(container)
+    await stage.say(container, "I am back")
+
+    assert still_awake.swap == 0
+    assert (asleep.rss + asleep.swap) / (awake.rss + awake.swap) == pytest.approx(1, abs=0.1)
+    assert asleep.swap <= room
+    if room > 2 * EATEN:
+        assert asleep.rss < awake.rss / 10
+
+
 # slugs
 
 
@@ -824,16 +969,21 @@ async def test_a_slug_is_packed_kept_and_forgotten(stage: Stage, tmp_path: Path)
 
 async def test_a_new_engine_finds_what_the_old_one_left(stage: Stage) -> None:
     running, over = await run(stage), await run(stage)
+    frozen = await run(stage)
+    await stage.engine.freeze(frozen)
     await stage.say(over, "unread")
     await stage.exit(over, 7)
     await ended(stage, over)
 
     async with stage.reopen():
-        assert [await sighting(stage, each) for each in (running, over)] == [
+        assert [await sighting(stage, each) for each in (running, frozen, over)] == [
             seen(running),
+            seen(frozen, frozen=True),
             seen(over, running=False, exit_status=7),
         ]
         assert await text(stage, over) == ["unread"]
+        await stage.engine.thaw(frozen)
+        await stage.say(frozen, "thawed")
         await stage.say(running, "alive")
         await stage.exit(running, 0)
         await ended(stage, running)

@@ -60,6 +60,7 @@ class Sighting:
     oom_killed: bool = False
     peak: int | None = None  #: most bytes of memory it had, if it was and if the kernel tells
     build: bool = False  #: as its Spec said
+    frozen: bool = False  #: it runs, and stands still
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +166,22 @@ class Engine(Protocol):
         """Whether something accepts TCP connections on `port` right now."""
 
     async def signal(self, container_id: str, signal: int) -> None:
-        """Send a signal to every process of it; SIGKILL ends it for certain."""
+        """Send a signal to every process of it; SIGKILL ends it for certain. A frozen one is thawed."""
+
+    async def freeze(self, container_id: str) -> None:
+        """Its processes stand still, in the midst of whatever they do; memory and connections stay, and the
+        kernel goes on accepting connections for it. May be repeated; nothing for what does not run.
+        Refused while a process of `exec` is in it."""
+
+    async def thaw(self, container_id: str) -> None:
+        """It goes on where it stood. Quick; may be repeated; nothing for what does not run."""
+
+    async def reclaim(self, container_id: str) -> None:
+        """Push a frozen container's memory out of RAM, as far as there is swap; what the machine cannot
+        take stays. Returns when done; `thaw` cuts it short. Nothing for what is not frozen."""
+
+    async def room_for_reclaim(self) -> int:
+        """Bytes of swap that are free; 0 without swap."""
 
     async def wait(self, container_id: str) -> None:
         """Returns when it has ended, or is unknown."""
@@ -209,7 +225,8 @@ class Engine(Protocol):
         terminal: tuple[int, int] | None = None,
     ) -> AbstractAsyncContextManager[Process]:
         """One more process in a container that runs: as the same user, with no more rights, in /app,
-        with `env` over the environment that the Spec gave. `terminal` is its rows and columns.
+        with `env` over the environment that the Spec gave. `terminal` is its rows and columns. Not in a
+        frozen one: thaw it first.
 
         At the end of the block a process that still runs is hung up, and soon killed. It ends with its
         container, too.

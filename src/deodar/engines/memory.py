@@ -33,6 +33,8 @@ class Container:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit_status: int | None = None
     oom_killed: bool = False
+    frozen: bool = False
+    standing: list[Callable[[], None]] = field(default_factory=list)  #: what it does when thawed
     deaf: bool = False  #: ignores every signal but SIGKILL
     ports: set[int] = field(default_factory=set)
     log: list[base.Output] = field(default_factory=list)
@@ -56,6 +58,7 @@ class Machine:
     containers: dict[str, Container] = field(default_factory=dict)
     slugs: dict[str, Path] = field(default_factory=dict)
     made: int = 0  #: containers so far; the next one's address comes of it
+    swap: int = 0  #: bytes that it has of it
 
 
 class MemoryEngine:
@@ -129,8 +132,34 @@ class MemoryEngine:
         container = self.machine.containers.get(container_id)
         if container is None or container.ended.is_set():
             return
+        await self.thaw(container_id)
         if signal == signals.SIGKILL or (container.started and not container.deaf):
             self.exit(container_id, 128 + signal)
+
+    async def freeze(self, container_id: str) -> None:
+        for _, container in self._of([container_id]):
+            if any(process.status is None for process in container.processes):
+                raise errors.EngineFailed("Cannot freeze the dyno: somebody runs a command in it.")
+            container.frozen = True
+
+    async def thaw(self, container_id: str) -> None:
+        for _, container in self._of([container_id]):
+            container.frozen = False
+            while container.standing:
+                container.standing.pop(0)()
+
+    async def reclaim(self, container_id: str) -> None:
+        for _, container in self._of([container_id]):
+            if container.frozen:
+                used = container.usage
+                moved = min(used.rss, await self.room_for_reclaim())
+                container.usage = replace(
+                    used, rss=used.rss - moved, cache=used.shared, swap=used.swap + moved
+                )
+
+    async def room_for_reclaim(self) -> int:
+        taken = sum(container.usage.swap for container in self.machine.containers.values())
+        return max(0, self.machine.swap - taken)
 
     async def wait(self, container_id: str) -> None:
         container = self.machine.containers.get(container_id)
@@ -151,7 +180,10 @@ class MemoryEngine:
         return {key: container.usage for key, container in self._of(container_ids)}
 
     async def runnable(self, container_ids: Collection[str]) -> Mapping[str, int]:
-        return {key: container.runnable for key, container in self._of(container_ids)}
+        return {
+            key: 0 if container.frozen else container.runnable
+            for key, container in self._of(container_ids)
+        }
 
     async def output(self, container_id: str, offset: int) -> list[base.Output]:
         container = self.machine.containers.get(container_id)
@@ -197,6 +229,8 @@ class MemoryEngine:
         terminal: tuple[int, int] | None = None,
     ) -> AsyncIterator[base.Process]:
         container = self._running(container_id)
+        if container.frozen:
+            raise errors.EngineFailed("Cannot run a command in the dyno: it is frozen.")
         process = MemoryProcess(tuple(argv), container.spec.env | dict(env), terminal)
         container.processes.append(process)
         if self._on_exec is not None:
@@ -231,8 +265,11 @@ class MemoryEngine:
     def say(
         self, container_id: str, text: str, *, stream: str = "stdout", at: datetime | None = None
     ) -> None:
-        """It prints `text` and a newline."""
+        """It prints `text` and a newline; a frozen one when it is thawed."""
         container = self._known(container_id)
+        if container.frozen:
+            container.standing.append(lambda: self.say(container_id, text, stream=stream, at=at))
+            return
         data = text.encode()
         if container.spec.keep_output:
             container.length += LOGGED + len(data)
@@ -261,7 +298,7 @@ class MemoryEngine:
         return bytes(self._known(container_id).heard)
 
     def exit(self, container_id: str, status: int | None = 0, *, oom_killed: bool = False) -> None:
-        """It ends; None for one whose supervisor was lost with it."""
+        """It ends, frozen or not; None for one whose supervisor was lost with it."""
         container = self._known(container_id)
         if container.ended.is_set():
             return
@@ -415,5 +452,6 @@ def _sight(container: Container) -> base.Sighting:
         oom_killed=container.oom_killed,
         peak=container.usage.peak if container.oom_killed else None,
         build=container.spec.build,
+        frozen=container.frozen and not container.ended.is_set(),
         name=container.spec.name,
     )

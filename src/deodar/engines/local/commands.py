@@ -101,6 +101,11 @@ def execute(
     )
 
 
+def write(target: Path, word: str) -> Argv:
+    """By a process that can be killed while the kernel does what is asked of it."""
+    return ("sh", "-c", 'echo "$1" > "$2"', "sh", word, str(target))
+
+
 def mkfs_erofs(tree: Path, image: Path, *, uid: int) -> Argv:
     """mtimes are kept: a .pyc is stale without its source's."""
     owner = (f"--force-uid={uid}", f"--force-gid={uid}")

@@ -35,6 +35,7 @@ from deodar.engines.local import (
     oci,
     output,
     records,
+    sleep,
     usage,
     watch,
 )
@@ -58,6 +59,9 @@ class _Container:
         self.oom_killed = False
         self.peak: int | None = None
         self.pidfd: int | None = None
+        self.frozen = False
+        self.reclaiming: asyncio.Timeout | None = None  #: to be cut short
+        self.guests = 0  #: processes of `exec` in it
 
 
 class LocalEngine:
@@ -193,10 +197,51 @@ class LocalEngine:
         if signal == signals.SIGKILL:
             await self._kill(container)
             return
+        await self.thaw(container_id)
         # not to tini while there is anybody else: it would pass it on, and they would get it twice
         everybody = self._cgroups.processes(self._cgroup(container_id))
         for pid in [p for p in everybody if p != container.record.init] or everybody:
             cgroups.send(pid, signal)
+
+    async def freeze(self, container_id: str) -> None:
+        container = self._awake_or_frozen(container_id)
+        if container is None:
+            return
+        if container.guests:
+            raise errors.EngineFailed("Cannot freeze the dyno: somebody runs a command in it.")
+        if not sleep.can_freeze(self._cgroups):
+            raise errors.EngineFailed("This machine's cgroups cannot freeze a dyno.")
+        container.frozen = True
+        try:
+            with _failing("Cannot freeze the dyno"):
+                await sleep.freeze(self._cgroups, self._cgroup(container_id))
+        except BaseException:
+            container.frozen = False
+            raise
+
+    async def thaw(self, container_id: str) -> None:
+        container = self._awake_or_frozen(container_id)
+        if container is not None and container.frozen:
+            with _failing("Cannot thaw the dyno"):
+                sleep.thaw(self._cgroups, self._cgroup(container_id))
+            container.frozen = False
+            self._cut_reclaim(container)
+
+    async def reclaim(self, container_id: str) -> None:
+        container = self._awake_or_frozen(container_id)
+        if container is None or not container.frozen or container.reclaiming is not None:
+            return
+        try:
+            async with asyncio.timeout(None) as container.reclaiming:
+                with _failing("Cannot push the dyno's memory out of RAM"):
+                    await sleep.reclaim(self._cgroups, self._cgroup(container_id))
+        except TimeoutError:
+            return  # cut short: it is wanted again, or has ended
+        finally:
+            container.reclaiming = None
+
+    async def room_for_reclaim(self) -> int:
+        return sleep.free_swap(_text(Path("/proc/swaps")))
 
     async def wait(self, container_id: str) -> None:
         container = self._containers.get(container_id)
@@ -265,18 +310,24 @@ class LocalEngine:
         env: Mapping[str, str],
         terminal: tuple[int, int] | None = None,
     ) -> AsyncIterator[base.Process]:
-        self._running(container_id)
-        async with execution.run(
-            container_id,
-            argv,
-            config=self._records.folder(container_id) / "config.json",
-            env=env,
-            terminal=terminal,
-            runtime=self._runtime,
-            namespace=self._namespace,
-            folder=self._short / "exec",
-        ) as process:
-            yield process
+        container = self._running(container_id)
+        if container.frozen:  # what joins a frozen cgroup never begins
+            raise errors.EngineFailed("Cannot run a command in the dyno: it is frozen.")
+        container.guests += 1
+        try:
+            async with execution.run(
+                container_id,
+                argv,
+                config=self._records.folder(container_id) / "config.json",
+                env=env,
+                terminal=terminal,
+                runtime=self._runtime,
+                namespace=self._namespace,
+                folder=self._short / "exec",
+            ) as process:
+                yield process
+        finally:
+            container.guests -= 1
 
     async def dial(self, container_id: str, host: str, port: int) -> socket.socket:
         record = self._running(container_id).record
@@ -458,6 +509,10 @@ class LocalEngine:
         if record.kept and log.exists():
             self._outputs.add(record.id, log)
 
+    def _cut_reclaim(self, container: _Container) -> None:
+        if container.reclaiming is not None:
+            container.reclaiming.reschedule(asyncio.get_running_loop().time())
+
     def _unwatch(self, container: _Container) -> None:
         if container.pidfd is not None:
             asyncio.get_running_loop().remove_reader(container.pidfd)
@@ -466,6 +521,7 @@ class LocalEngine:
 
     def _on_end(self, container: _Container) -> None:
         self._unwatch(container)
+        self._cut_reclaim(container)
         container_id = container.record.id
         container.exit_status = self._records.exit_status(container_id)
         if container.exit_status is None:
@@ -534,6 +590,7 @@ class LocalEngine:
             self._watch_output(record)
             if self._is_here(record):
                 self._watch(container)
+                container.frozen = sleep.is_frozen(self._cgroups, self._cgroup(container_id))
             else:
                 container.exit_status = self._records.exit_status(container_id)
                 container.ended.set()
@@ -558,6 +615,13 @@ class LocalEngine:
             raise errors.EngineFailed("The dyno does not run.")
         return container
 
+    def _awake_or_frozen(self, container_id: str) -> _Container | None:
+        """One that runs; None for any other, known or not."""
+        container = self._containers.get(container_id)
+        if container is None or not container.record.started or container.ended.is_set():
+            return None
+        return container
+
     def _sight(self, container: _Container) -> base.Sighting:
         record = container.record
         here = self._is_here(record)
@@ -570,6 +634,7 @@ class LocalEngine:
             oom_killed=container.oom_killed,
             peak=container.peak,
             build=record.build,
+            frozen=container.frozen and not container.ended.is_set(),
             name=record.name,
         )
 
