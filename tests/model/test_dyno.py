@@ -8,7 +8,7 @@ import pytest
 
 from deodar.model import dyno, errors
 from deodar.model.app import AppId
-from deodar.model.dyno import GONE, MOVES, SHOWN, Dyno, Event, Kind, State
+from deodar.model.dyno import MOVES, PROCESSLESS, SHOWN, Dyno, Event, Kind, State
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -52,7 +52,7 @@ def test_a_one_off_that_exits_is_complete(state: State) -> None:
 def test_every_state_can_be_shown_and_every_one_that_is_not_gone_can_end() -> None:
     assert set(SHOWN) == set(State)
     assert {state for state, _ in MOVES} >= set(State) - {State.COMPLETE, State.DOWN}
-    assert all((state, Event.EXITED) in MOVES for state in set(State) - GONE - {State.PROVISIONING})
+    assert all((state, Event.EXITED) in MOVES for state in set(State) - PROCESSLESS)
 
 
 def test_restarts_rest_at_most_a_day() -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NewType
 
 from deodar.model import errors, tuning
+from deodar.model.idling import Sleep
 
 AppId = NewType("AppId", str)
 
@@ -49,6 +50,7 @@ class App:
     updated_at: datetime
     released_at: datetime | None = None
 
+    sleep: Sleep | None = None  #: None is awake, or to be so
 
 class ConfigVars(dict[str, str]):
     """An app's config vars. Values are secrets: `repr` shows names only."""

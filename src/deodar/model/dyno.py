@@ -2,7 +2,7 @@
 
 A dyno moves only by `dyno.on(event, now)`. What is not in MOVES cannot happen: IllegalTransition.
 The states that the API shows are `starting`, `up`, `idle`, `crashed`, `down`; `provisioning` is
-shown as `starting`, `stopping` as `up` until it is gone, `complete` as `down`.
+shown as `starting`, `stopping` as `up` until it is gone, `complete` as `down`, `parked` as `idle`.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,8 @@ class State(StrEnum):
     PROVISIONING = "provisioning"  #: wished; nothing runs yet
     STARTING = "starting"  #: its process runs; a web dyno does not accept yet
     UP = "up"
-    IDLE = "idle"  #: up, but put to sleep until somebody asks for it
+    IDLE = "idle"  #: up, but it stands still until somebody asks for it
+    PARKED = "parked"  #: not even that: it has no process until somebody asks for it
     STOPPING = "stopping"  #: to be stopped; drains first, then has 30 s after SIGTERM
     CRASHED = "crashed"  #: ended unasked; will be started again
     COMPLETE = "complete"  #: a one-off that ended
@@ -55,6 +56,7 @@ MOVES: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.IDLE, Event.WOKEN): State.UP,
         (State.IDLE, Event.EXITED): State.CRASHED,
         (State.IDLE, Event.STOP): State.STOPPING,
+        (State.PARKED, Event.WOKEN): State.PROVISIONING,
         (State.STOPPING, Event.STOP): State.STOPPING,
         (State.STOPPING, Event.EXITED): State.DOWN,
         (State.CRASHED, Event.STOP): State.DOWN,
@@ -87,12 +89,14 @@ ENDS_COMPLETE = frozenset({State.STARTING, State.UP})
 EXIT_CODE = ' ; echo "\uffff heroku-command-exit-status: $?"'
 
 GONE = frozenset({State.CRASHED, State.COMPLETE, State.DOWN})
+PROCESSLESS = GONE | {State.PROVISIONING, State.PARKED}
 SHOWN = MappingProxyType(
     {
         State.PROVISIONING: "starting",
         State.STARTING: "starting",
         State.UP: "up",
         State.IDLE: "idle",
+        State.PARKED: "idle",
         State.STOPPING: "up",
         State.CRASHED: "crashed",
         State.COMPLETE: "down",
@@ -162,7 +166,7 @@ class Dyno:
     @property
     def runs(self) -> bool:
         """Whether the engine should have a container for it."""
-        return self.state not in GONE and self.state is not State.PROVISIONING
+        return self.state not in PROCESSLESS
 
     def on(self, event: Event, now: datetime) -> "Dyno":
         """This dyno after `event`. Raises IllegalTransition where the table has no such move."""

@@ -6,6 +6,7 @@ the one thing that the official CLI can set which Heroku has no word for.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
 
 from deodar.model import errors
@@ -50,12 +51,59 @@ class Switch:
         return own == "on" if own is not None else default
 
 
-Setting = Seconds | Switch
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minutes:
+    """A whole number of minutes, or `never`."""
+
+    name: str
+    at_most: int
+
+    def check(self, value: str) -> None:
+        """Raises InvalidParams where the value is neither."""
+        number = int(value) if value.isascii() and value.isdigit() else 0
+        if value != "never" and not 1 <= number <= self.at_most:
+            raise errors.InvalidParams(
+                f"{self.name} must be never or a number of minutes from 1 to {self.at_most}."
+            )
+
+    def parse(self, value: str) -> timedelta | None:
+        """What a value says; None for never, and for one that was set before it meant anything."""
+        return timedelta(minutes=int(value)) if value.isdigit() else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of some words."""
+
+    name: str
+    words: tuple[str, ...]
+
+    def check(self, value: str) -> None:
+        """Raises InvalidParams where the value is none of them."""
+        if value not in self.words:
+            raise errors.InvalidParams(f"{self.name} must be one of {', '.join(self.words)}.")
+
+    def of(self, config: Mapping[str, str], *, default: str) -> str:
+        """What the app says, or else the platform's default."""
+        own = config.get(self.name)
+        return own if own in self.words else default
+
+
+Setting = Seconds | Switch | Minutes | Choice
 
 #: how long its web dynos may take to bind to $PORT
 BOOT_TIMEOUT = Seconds(name="DEODAR_BOOT_TIMEOUT", at_least=1, at_most=600)
 
-SETTINGS: Mapping[str, Setting] = MappingProxyType({each.name: each for each in (BOOT_TIMEOUT,)})
+#: how long nobody may ask for it until it is put to sleep
+IDLE_AFTER = Minutes(name="DEODAR_IDLE_AFTER", at_most=30 * 24 * 60)
+#: whether its other dynos sleep with its web dynos
+IDLE_WORKERS = Switch(name="DEODAR_IDLE_WORKERS")
+#: how deep it may sleep
+IDLE_DEPTH = Choice(name="DEODAR_IDLE_DEPTH", words=("sink", "freeze", "stop"))
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {each.name: each for each in (BOOT_TIMEOUT, IDLE_AFTER, IDLE_WORKERS, IDLE_DEPTH)}
+)
 
 
 def check(name: str, value: str) -> None:

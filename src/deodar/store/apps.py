@@ -3,6 +3,7 @@
 from sqlalchemy import ColumnElement, RowMapping, Select, delete, func, insert, or_, select, update
 
 from deodar.model.app import App, AppId
+from deodar.model.idling import Depth, Sleep
 from deodar.store import accounts, schema
 from deodar.store.db import Tx, moment, moment_or_none, seconds_or_none
 
@@ -26,6 +27,7 @@ async def insert_app(tx: Tx, app: App) -> None:
 
 
 async def update_app(tx: Tx, app: App) -> None:
+    """Everything but its sleep, which others write at any moment."""
     await tx.execute(update(table).where(table.c.id == app.id).values(**_values(app)))
 
 
@@ -65,6 +67,12 @@ async def preboots(tx: Tx) -> dict[str, bool]:
 async def free_slot(tx: Tx) -> int:
     """The lowest router slot that no app has."""
     taken = {row["slot"] for row in await tx.all(select(table.c.slot))}
+async def asleep(tx: Tx) -> dict[str, Sleep]:
+    """How those apps sleep that do, by app."""
+    query = select(table).where(table.c.asleep_since.is_not(None))
+    return {row["id"]: sleep for row in await tx.all(query) if (sleep := sleep_of(row))}
+
+
     return next(slot for slot in range(len(taken) + 1) if slot not in taken)
 
 
@@ -118,3 +126,14 @@ def from_row(row: RowMapping) -> App:
         updated_at=moment(row["updated_at"]),
         released_at=moment_or_none(row["released_at"]),
     )
+        sleep=sleep_of(row),
+    )
+
+
+def sleep_of(row: RowMapping) -> Sleep | None:
+    if row["asleep_since"] is None:
+        return None
+    return Sleep(
+        since=moment(row["asleep_since"]),
+        depth=Depth(row["asleep_depth"]),
+        workers=bool(row["asleep_workers"]),

@@ -55,6 +55,10 @@ apps = Table(
 )
 
 
+    Column("active_at", Moment),  # somebody asked for it; a minute late
+    Column("asleep_since", Moment),  # null: awake
+    Column("asleep_depth", String(16)),
+    Column("asleep_workers", Boolean),
 def _app(*, primary_key: bool = False, index: bool = False) -> Column[str]:
     return Column(
         "app_id",
