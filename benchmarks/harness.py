@@ -101,15 +101,23 @@ def free_ports(count: int) -> list[int]:
 
 
 class Repository:
-    """A git repository with a copy of a sample, to be pushed."""
+    """A git repository with a copy of a sample, or of another folder, to be pushed."""
 
-    def __init__(self, platform: Platform, folder: Path, *, app: str, sample: str) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        folder: Path,
+        *,
+        app: str,
+        sample: str = "",
+        source: Path | None = None,
+    ) -> None:
         self._env = dict(platform.env) | {
             "GIT_SSL_CAINFO": platform.client["GIT_SSL_CAINFO"],
             "GIT_TERMINAL_PROMPT": "0",
         }
         self.folder = folder
-        shutil.copytree(SAMPLES / sample, folder)
+        shutil.copytree(source or SAMPLES / sample, folder)
         token = platform.client["HEROKU_API_KEY"]
         remote = f"https://heroku:{token}@{platform.client['HEROKU_GIT_HOST']}/{app}.git"
         self.git("init", "-q", "-b", "main")
@@ -129,6 +137,15 @@ class Repository:
         (self.folder / "change.txt").write_text(text)
         self.git("add", "-A")
         self.git("commit", "-qm", text)
+
+    def change(self, file: str, *, old: str, new: str) -> None:
+        """Commits one line of a file that is another."""
+        path = self.folder / file
+        text = path.read_text()
+        if old not in text:
+            raise RuntimeError(f"{file} has no {old!r}")
+        path.write_text(text.replace(old, new))
+        self.commit(new)
 
     def push(self) -> str:
         """Pushes main; answers what the pusher saw."""

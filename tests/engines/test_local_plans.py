@@ -529,3 +529,13 @@ def test_a_discarded_logs_blocks_are_given_back_and_its_length_stays(tmp_path: P
 def test_a_process_is_told_from_a_later_one_by_when_it_began() -> None:
     assert (records.born(os.getpid()) or 0) > 0
     assert records.born(2**22 + 1) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "available", "fits"),
+    [(30_000_000, 4_000_000, True), (300_000_000, 4_000_000, False), (1, 0, False)],
+)
+def test_a_small_archive_is_unpacked_in_memory(size: int, available: int, fits: bool) -> None:
+    meminfo = f"MemTotal: 8000000 kB\nMemFree: 10 kB\nMemAvailable: {available} kB\n"
+
+    assert images.fits_in_memory(size, meminfo=meminfo) is fits
