@@ -49,8 +49,8 @@ class App:
     created_at: datetime
     updated_at: datetime
     released_at: datetime | None = None
-
     sleep: Sleep | None = None  #: None is awake, or to be so
+
 
 class ConfigVars(dict[str, str]):
     """An app's config vars. Values are secrets: `repr` shows names only."""

@@ -64,15 +64,15 @@ async def preboots(tx: Tx) -> dict[str, bool]:
     return {row["id"]: row["preboot"] for row in rows}
 
 
-async def free_slot(tx: Tx) -> int:
-    """The lowest router slot that no app has."""
-    taken = {row["slot"] for row in await tx.all(select(table.c.slot))}
 async def asleep(tx: Tx) -> dict[str, Sleep]:
     """How those apps sleep that do, by app."""
     query = select(table).where(table.c.asleep_since.is_not(None))
     return {row["id"]: sleep for row in await tx.all(query) if (sleep := sleep_of(row))}
 
 
+async def free_slot(tx: Tx) -> int:
+    """The lowest router slot that no app has."""
+    taken = {row["slot"] for row in await tx.all(select(table.c.slot))}
     return next(slot for slot in range(len(taken) + 1) if slot not in taken)
 
 
@@ -125,7 +125,6 @@ def from_row(row: RowMapping) -> App:
         created_at=moment(row["created_at"]),
         updated_at=moment(row["updated_at"]),
         released_at=moment_or_none(row["released_at"]),
-    )
         sleep=sleep_of(row),
     )
 
@@ -137,3 +136,4 @@ def sleep_of(row: RowMapping) -> Sleep | None:
         since=moment(row["asleep_since"]),
         depth=Depth(row["asleep_depth"]),
         workers=bool(row["asleep_workers"]),
+    )

@@ -52,13 +52,13 @@ apps = Table(
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
     Column("released_at", Moment),
-)
-
-
     Column("active_at", Moment),  # somebody asked for it; a minute late
     Column("asleep_since", Moment),  # null: awake
     Column("asleep_depth", String(16)),
     Column("asleep_workers", Boolean),
+)
+
+
 def _app(*, primary_key: bool = False, index: bool = False) -> Column[str]:
     return Column(
         "app_id",
