@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from deodar.model import errors
 from deodar.model.app import AppId
+from deodar.model.certificate import Acm, Chosen
 
 HOST = re.compile(
     r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -27,6 +28,8 @@ class Domain:
     app_id: AppId
     hostname: str
     kind: DomainKind
+    sni_endpoint: Chosen | None = None  #: None: a certificate of the platform's own authority
+    acm: Acm = Acm()
     created_at: datetime
     updated_at: datetime
 

@@ -32,14 +32,17 @@ async def update_app(tx: Tx, app: App) -> None:
 
 
 async def delete_app(tx: Tx, app_id: AppId) -> None:
-    """Removes the app and all that is its: releases, slugs, builds, formation, dynos, domains."""
+    """Removes the app and all that is its: releases, slugs, builds, formation, dynos, domains,
+    certificates."""
     for child in (
         schema.dynos,
         schema.builds,
         schema.releases,
         schema.slugs,
         schema.formations,
+        schema.acme_orders,
         schema.domains,
+        schema.sni_endpoints,
     ):
         await tx.execute(delete(child).where(child.c.app_id == app_id))
     await tx.execute(delete(table).where(table.c.id == app_id))
@@ -96,6 +99,7 @@ def _values(app: App) -> dict[str, object]:
         "maintenance": app.maintenance,
         "preboot": app.preboot,
         "runtime_metrics": app.runtime_metrics,
+        "acm": app.acm,
         "buildpacks": list(app.buildpacks),
         "detected_buildpack": app.detected_buildpack,
         "slug_size": app.slug_size,
@@ -116,6 +120,7 @@ def from_row(row: RowMapping) -> App:
         maintenance=row["maintenance"],
         preboot=row["preboot"],
         runtime_metrics=row["runtime_metrics"],
+        acm=row["acm"],
         buildpacks=tuple(row["buildpacks"]),
         detected_buildpack=row["detected_buildpack"],
         slot=row["slot"],

@@ -14,6 +14,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    text,
 )
 
 metadata = MetaData()
@@ -43,6 +45,7 @@ apps = Table(
     Column("maintenance", Boolean, nullable=False),
     Column("preboot", Boolean, nullable=False),
     Column("runtime_metrics", Boolean, nullable=False),
+    Column("acm", Boolean, nullable=False, server_default=false()),
     Column("buildpacks", JSON, nullable=False),
     Column("detected_buildpack", String(255)),
     Column("slot", Integer, nullable=False, unique=True),
@@ -176,12 +179,60 @@ dynos = Table(
     Column("time_to_live", Integer),
 )
 
+sni_endpoints = Table(
+    "sni_endpoints",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    _app(),
+    Column("name", String(30), nullable=False),
+    Column("chain", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),  # Fernet token
+    Column("names", JSON, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("starts_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("self_signed", Boolean, nullable=False),
+    Column("ca_signed", Boolean, nullable=False),
+    Column("acm", Boolean, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    UniqueConstraint("app_id", "name"),
+)
+
 domains = Table(
     "domains",
     metadata,
     Column("id", String(36), primary_key=True),
     _app(index=True),
     Column("hostname", String(253), nullable=False, unique=True),
+    Column("sni_endpoint_id", String(36), ForeignKey("sni_endpoints.id")),
+    Column("acm_status", String(16)),
+    Column("acm_reason", Text),
+    Column("acm_failures", Integer, nullable=False, server_default=text("0")),
+    Column("acm_next_at", Moment),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
+)
+
+acme_accounts = Table(
+    "acme_accounts",
+    metadata,
+    Column("directory", String(255), primary_key=True),
+    Column("key", LargeBinary, nullable=False),  # Fernet token
+    Column("url", Text),
+)
+
+acme_orders = Table(
+    "acme_orders",
+    metadata,
+    Column("domain_id", String(36), ForeignKey("domains.id"), primary_key=True),
+    _app(index=True),
+    Column("hostname", String(253), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),  # Fernet token
+    Column("token", Text),
+    Column("answer", Text),
+    Column("routed", Boolean, nullable=False),
+    Column("created_at", Moment, nullable=False),
 )
