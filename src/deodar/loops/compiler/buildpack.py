@@ -22,6 +22,7 @@ ORDER = (
     "heroku/ruby",
     "heroku/nodejs",
     "heroku/python",
+    "heroku/php",
     "heroku/go",
     "heroku/static",
     "heroku/procfile",

@@ -59,7 +59,8 @@ detect() {
  !     HINT: This occurs when Deodar cannot detect the buildpack to use for this application automatically.
  !     Add one of these files to the root of the repository, and commit it:
  !       Gemfile (Ruby), package.json (Node.js), requirements.txt, uv.lock or poetry.lock (Python),
- !       go.mod (Go), index.html or static.json (static site), Procfile (anything already executable)
+ !       composer.json or index.php (PHP), go.mod (Go), index.html or static.json (static site),
+ !       Procfile (anything already executable)
  !     or set a buildpack: heroku buildpacks:set <name or URL>
  !     See https://devcenter.heroku.com/articles/buildpacks
 END
