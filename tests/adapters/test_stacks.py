@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from deodar.adapters import stacks
-from deodar.adapters.stacks import Progress, Recipe
+from deodar.adapters.stacks import debian, places, recipe, shelf
+from deodar.adapters.stacks.progress import Meter, Progress
+from deodar.adapters.stacks.recipe import Recipe
 from deodar.model import errors
+from deodar.model.stack import Stack
 
 RECIPE = Recipe(
     suite="bookworm",
@@ -25,7 +28,7 @@ RECIPE = Recipe(
 
 
 def test_the_run_image_is_made_by_mmdebstrap_from_its_own_mirror(tmp_path: Path) -> None:
-    command = stacks.bootstrap(tmp_path, RECIPE, {"Acquire::http::Proxy": "http://proxy:3142"})
+    command = debian.bootstrap(tmp_path, RECIPE, {"Acquire::http::Proxy": "http://proxy:3142"})
 
     assert command == (
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -42,13 +45,13 @@ def test_the_run_image_is_made_by_mmdebstrap_from_its_own_mirror(tmp_path: Path)
 
 
 def test_backports_are_asked_only_where_there_is_something_to_take_from_them() -> None:
-    with_backports = stacks.compilers(RECIPE)
-    without = stacks.compilers(replace(RECIPE, suite="trixie", backports=()))
+    with_backports = debian.compilers(RECIPE)
+    without = debian.compilers(replace(RECIPE, suite="trixie", backports=()))
 
     assert "--target-release bookworm-backports golang-1.23-go\n" in with_backports
     assert "backports" not in without
     assert "apt-get install --yes --no-install-recommends gcc\n" in without
-    assert without.endswith(stacks.GO)
+    assert without.endswith(debian.GO)
 
 
 def test_the_build_variant_shares_usr_with_run_and_nothing_that_is_written_in_place(
@@ -60,7 +63,7 @@ def test_the_build_variant_shares_usr_with_run_and_nothing_that_is_written_in_pl
         (run / name).write_text(name)
     (run / "bin").symlink_to("usr/bin")
 
-    subprocess.run(stacks.copy(run, build), check=True)
+    subprocess.run(debian.copy(run, build), check=True)
 
     shared = {
         name: (run / name).samefile(build / name)
@@ -72,7 +75,7 @@ def test_the_build_variant_shares_usr_with_run_and_nothing_that_is_written_in_pl
 
 def test_progress_follows_the_lines_and_never_falls_back() -> None:
     told: list[Progress] = []
-    meter = stacks._Meter(told.append)
+    meter = Meter(told.append)
 
     meter.begin("Installing the run image", until=0.5, lines=4)
     for line in (
@@ -114,18 +117,18 @@ def test_progress_follows_the_lines_and_never_falls_back() -> None:
     ],
 )
 def test_a_build_that_failed_is_explained_in_a_sentence(output: str, sentence: str) -> None:
-    assert stacks.explain("deodar-12", output) == sentence
+    assert debian.explain("deodar-12", output) == sentence
 
 
 async def test_a_stack_without_a_recipe_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(errors.StackMissing, match=r"There is no stack heroku-24\. Choose one of"):
+    with pytest.raises(errors.StackMissing, match=r"The stack heroku-24 is not on this machine\. Import it: deodar"):
         await stacks.build(tmp_path, "heroku-24", on_progress=print)
 
 
 async def test_too_little_disk_is_told_with_figures_before_anything_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_root: None
 ) -> None:
-    monkeypatch.setattr(stacks, "SPACE", 10**18)
+    monkeypatch.setattr(debian, "SPACE", 10**18)
 
     with pytest.raises(
         errors.StackMissing, match=r"needs 1000000000\.0 GB in .*, where .* GB are free"
@@ -148,8 +151,8 @@ async def test_without_a_network_the_sentence_says_so_and_what_an_earlier_try_le
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_root: None
 ) -> None:
     # A network namespace of its own, with nothing in it, is a machine whose cable is out.
-    monkeypatch.setattr(stacks, "ALONE", (*stacks.ALONE, "--net"))
-    monkeypatch.setattr(stacks, "RECIPES", {"deodar-12": RECIPE})
+    monkeypatch.setattr(debian, "ALONE", (*debian.ALONE, "--net"))
+    monkeypatch.setattr(debian, "RECIPES", {"deodar-12": RECIPE})
 
     (tmp_path / ".deodar-12.partial/run/left").mkdir(parents=True)
 
@@ -179,7 +182,7 @@ def test_both_variants_have_the_places_that_engines_mount_over(built: Path) -> N
     missing = [
         f"{variant}/{name}"
         for variant in ("run", "build")
-        for name in (*stacks.FOLDERS, *stacks.FILES)
+        for name in (*places.FOLDERS, *places.FILES)
         if not (built / "deodar-12" / variant / name).exists()
     ]
 
@@ -196,7 +199,7 @@ def test_both_variants_have_the_same_versions(built: Path) -> None:
 def test_nothing_in_a_stack_makes_another_user_of_anybody(built: Path) -> None:
     found = [
         os.path.join(folder, name)
-        for folder, _, names in os.walk(built / "deodar-12")
+        for folder, _, names in os.walk((built / "deodar-12").resolve())
         for name in names
         if os.lstat(os.path.join(folder, name)).st_mode & (stat.S_ISUID | stat.S_ISGID)
     ]
@@ -218,7 +221,7 @@ def test_what_a_stack_promises_runs_in_it(
     built: Path, variant: str, script: str, printed: str | None
 ) -> None:
     finished = subprocess.run(
-        stacks.inside(built / "deodar-12" / variant, script),
+        debian.inside(built / "deodar-12" / variant, script),
         capture_output=True,
         text=True,
         check=False,

