@@ -72,6 +72,10 @@ class Paths:
         return self.data / "sources"  #: uploads that no build has asked for yet
 
     @property
+    def setups(self) -> Path:
+        return self.data / "setups"  #: sources of apps that are being set up, `<set-up id>/`
+
+    @property
     def caches(self) -> Path:
         return self.data / "caches"  #: buildpack caches, `<app id>/`
 
@@ -120,7 +124,9 @@ class Settings:
     slug_days: float = 30  #: and those that are younger
     cache_limit: int = 2 * GB  #: bytes that buildpacks may keep for one app
     caches_limit: int = 20 * GB  #: and for all of them
+    build_disk: int = 10 * GB  #: bytes that a build may write, its app's cache included
     dyno_disk: int = 4 * GB  #: bytes that a dyno may write to its own disk
+    zram: int | None = None  #: bytes of swap in RAM where the machine has none; None: none is made
     disk_floor: int | None = None  #: free bytes below which builds pause; None: 1 GB or 2 %
 
     @property
@@ -157,6 +163,19 @@ def read(environ: Mapping[str, str]) -> Settings:
                 f"{name} must be a size such as 500 MB or 2 GB, not {text!r}."
             )
         return int(float(match[1]) * UNITS[match[2].upper()]) if match else None
+
+    def zram(name: str) -> int | None:
+        match environ.get(name, "").lower():
+            case "" | "off":
+                return None
+            case "half":
+                return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+            case text:
+                if SIZE.fullmatch(text) and (count := size(name)):
+                    return count
+                raise errors.InvalidParams(
+                    f"{name} must be off, half or a size such as 4 GB, not {text!r}."
+                )
 
     def place(name: str, fallback: str) -> tuple[str, int]:
         text = environ.get(name) or fallback
@@ -205,6 +224,8 @@ def read(environ: Mapping[str, str]) -> Settings:
         slug_days=number("DEODAR_SLUG_DAYS", 30),
         cache_limit=size("DEODAR_CACHE_LIMIT") or 2 * GB,
         caches_limit=size("DEODAR_CACHES_LIMIT") or 20 * GB,
+        build_disk=size("DEODAR_BUILD_DISK") or 10 * GB,
         dyno_disk=size("DEODAR_DYNO_DISK") or 4 * GB,
         disk_floor=size("DEODAR_DISK_FLOOR"),
+        zram=zram("DEODAR_ZRAM"),
     )

@@ -18,11 +18,11 @@ from deodar.actions import releases
 from deodar.adapters.disk import Disk
 from deodar.engines.base import Spec
 from deodar.engines.memory import MemoryEngine
-from deodar.loops.compiler.loop import INTERRUPTED, Compiler
+from deodar.loops.compiler.loop import Compiler
 from deodar.loops.compiler.pipeline import Pipeline
 from deodar.model import errors
 from deodar.model.app import DEFAULT_STACK
-from deodar.model.build import Build, BuildStatus
+from deodar.model.build import INTERRUPTED, Build, BuildStatus
 from deodar.model.release import Release
 from deodar.settings import Settings
 from deodar.store import apps, builds
@@ -130,7 +130,7 @@ def lay_stack(stacks: Path, name: str) -> None:
 
 @pytest.fixture
 async def shop(world: World, tmp_path: Path) -> Shop:
-    chosen = settings.read({"DEODAR_DATA": str(tmp_path / "data")})
+    chosen = settings.read({"DEODAR_DATA": str(tmp_path / "data"), "DEODAR_BUILD_DISK": "2 MB"})
     for folder in (chosen.paths.builds, chosen.paths.caches, chosen.paths.slugs):
         folder.mkdir(parents=True)
     lay_stack(chosen.paths.stacks, DEFAULT_STACK)
@@ -270,7 +270,7 @@ async def test_the_second_build_finds_the_cache_and_the_pinned_buildpack(shop: S
 async def test_a_stack_that_cannot_be_built_fails_the_build_and_says_why(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deodar.adapters.stacks.SPACE", 10**18)
+    monkeypatch.setattr("deodar.adapters.stacks.debian.SPACE", 10**18)
     (shop.settings.paths.stacks / DEFAULT_STACK / "stack.json").unlink()
 
     build = await shop.build()
@@ -304,6 +304,23 @@ async def test_a_build_over_its_time_is_stopped(shop: Shop) -> None:
     build = await shop.build(script=hang)
 
     assert build.message == "The build took longer than 15 minutes and was stopped."
+    assert shop.world.machine.containers == {}
+
+
+async def test_a_build_that_fills_the_disk_is_stopped_at_its_quota(shop: Shop) -> None:
+    def fill(dyno: BuildDyno) -> None:
+        (dyno.folder("/tmp/deodar/cache") / "much").write_bytes(b"x" * 3_000_000)
+        asyncio.get_running_loop().call_soon(pass_time)
+
+    def pass_time() -> None:
+        shop.world.now += timedelta(seconds=6)
+
+    build = await shop.build(script=fill)
+
+    assert build.message == (
+        "The build wrote more than 0.002 GB and was stopped. "
+        "Remove what it does not need, or clear its cache."
+    )
     assert shop.world.machine.containers == {}
 
 

@@ -11,6 +11,7 @@ from deodar.adapters import slugs, stacks
 from deodar.adapters.disk import Disk
 from deodar.engines.base import Engine, Spec
 from deodar.kit.clock import Clock
+from deodar.kit.disk import taken
 from deodar.loops.compiler import buildpack, phase, workshop
 from deodar.loops.compiler.buildpack import Outcome
 from deodar.loops.compiler.output import Output, megabytes
@@ -29,6 +30,7 @@ from deodar.store.db import Database
 BUILD_SIZE = DynoSize(name="Build", memory=2048 * MB, pids=4096, shares=64)
 SLACK = 5  #: seconds that a push waits beyond the time in which web dynos must bind
 STRIDE = 0.05  #: how far a stack's building gets between two lines about it
+WEIGHING = timedelta(seconds=5)  #: between looks at how much a build has written
 PEEK = 0.03  #: seconds between looks at a running build's output, and at the dynos of its release
 
 
@@ -125,16 +127,16 @@ class Pipeline:
         )
         try:
             await self._engine.start(build.id)
-            return await self._attend(build, out)
+            return await self._attend(build, shop, out)
         finally:
             await self._engine.remove(build.id)
 
-    async def _attend(self, build: Build, out: Output) -> int:
-        """Passes the build's output on until it ends, runs out of time, or nobody wants it."""
+    async def _attend(self, build: Build, shop: Workshop, out: Output) -> int:
+        """Passes the build's output on until it ends, runs out of time or disk, or nobody wants it."""
         started = self._clock()
         limit = timedelta(seconds=self._settings.build_timeout)
         ended = asyncio.create_task(self._engine.wait(build.id))
-        offset, looked = 0, started
+        offset, looked, weighed = 0, started, started
         try:
             while True:
                 over = ended.done()
@@ -153,6 +155,9 @@ class Pipeline:
                     looked = now
                     await self._check_wanted(build)
                     self._check_disk()
+                if now - weighed > WEIGHING:
+                    weighed = now
+                    await self._check_quota(build, shop)
         finally:
             ended.cancel()
         sighting = (await self._engine.sightings()).get(build.id)
@@ -181,6 +186,17 @@ class Pipeline:
         space = self._disk.space()
         if space.is_nearly_gone:
             raise errors.DiskFull(disk.full(space))
+
+    async def _check_quota(self, build: Build, shop: Workshop) -> None:
+        """What one build writes is bounded, however much there is: in its folders, its cache, its /tmp."""
+        folders = await taken(shop.folder, shop.cache)
+        own = (await self._engine.written()).get(build.id, 0)
+        quota = self._settings.build_disk
+        if sum(folders.values()) + own > quota:
+            raise errors.BuildFailed(
+                f"The build wrote more than {quota / 1000**3:g} GB and was stopped. "
+                "Remove what it does not need, or clear its cache."
+            )
 
     # Compiled tree to slug.
 
