@@ -47,6 +47,13 @@ class Built:
         return buildpack.outcome(self.result, self.app, status=self.status)
 
 
+@dataclass(frozen=True)
+class Visit:
+    answers: str
+    log: str  #: what the web process wrote
+    status: int  #: how it ended after SIGTERM
+
+
 class Workshop:
     """One app's builds: its cache stays from one to the next."""
 
@@ -123,6 +130,27 @@ class Workshop:
             alone=True,
         )
         return finished.stdout
+
+    def visit(self, built: Built, script: str) -> Visit:
+        """Runs the web process, then `script` with its `$url` and pid `$web`, then ends it."""
+        web = built.outcome.process_types["web"]
+        finished = contain(
+            self.stack / "run",
+            [(str(built.app), "/app", "ro")],
+            {"PATH": buildpack.PATH, "HOME": "/app", "PORT": "5000", "MEMORY_AVAILABLE": "512"},
+            (
+                "bash",
+                "-c",
+                "for file in .profile.d/*.sh; do [ -f $file ] && . $file; done; "
+                f"(exec {web}) > /tmp/log 2>&1 & web=$!; url=http://127.0.0.1:5000; "
+                "for n in $(seq 500); do curl -so /dev/null $url/ && break; sleep 0.05; done; "
+                f"({script}) 2>&1; kill -TERM $web 2> /dev/null; wait $web; "
+                'printf "\\0%s\\0" $?; cat /tmp/log',
+            ),
+            alone=True,
+        )
+        answers, status, log = finished.stdout.split("\0", 2)
+        return Visit(answers, log, int(status))
 
     def inside(self, source: Path, script: str) -> None:
         """Runs a script in the build image on a source, as a developer does before the push."""
