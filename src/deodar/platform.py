@@ -73,7 +73,7 @@ class Platform:
         self.db: Database = db.open_sqlite(paths.database, key=key, bell=self.bell)
         self.logs = Logs(paths.logs)
         self.clock = clock.wall
-        self.engine = LocalEngine(paths=paths, subnet=settings.subnet)
+        self.engine = LocalEngine(paths=paths, subnet=settings.subnet, zram=settings.zram)
         self.authority = ca.Authority(paths.ca)
         self.haproxy = Haproxy(settings)
         self.disk = Disk.of(settings)

@@ -8,9 +8,10 @@ import certifi
 import click
 import pytest
 
-from deodar.cli import main
+from deodar.cli import main, swap
 from tests.cli.conftest import Run, daemon, serve
 
+GB = 1000**3
 CLIENT = {
     "HEROKU_HOST": "https://localhost:5443",
     "HEROKU_API_KEY": "it's secret",
@@ -84,6 +85,7 @@ def test_status_of_a_platform_that_is_down_says_so_and_fails(deodar: Run, data: 
     assert result.status == 1
     facts = json.loads(result.stdout)
     space = facts.pop("space")
+    assert facts.pop("swap").keys() == {"used", "total", "ram"}
     assert 0 < space["free"] < space["total"]
     assert facts == {
         "data": str(data),
@@ -126,7 +128,8 @@ def test_status_counts_what_the_platform_holds(
 
     facts = json.loads(result.stdout)
     disk = facts.pop("disk")
-    facts.pop("space")
+    for name in ("space", "swap"):
+        facts.pop(name)
     assert (result.status, result.stderr) == (0, "")
     assert facts == {
         "data": str(data),
@@ -152,6 +155,25 @@ def test_status_says_how_much_is_free_and_whether_that_suffices(
 
     assert re.search(r"  free +\d.* of \d", line)
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("usage", "said"),
+    [
+        ((0, 0, 0), "none: what dynos sleep with stays in RAM (see DEODAR_ZRAM)"),
+        ((0, 4 * GB, 0), "0 B of 4.0 GB used"),
+        ((2 * GB, 4 * GB, GB), "2.0 GB of 4.0 GB used; it takes 1.0 GB of RAM"),
+    ],
+)
+def test_status_says_what_swap_there_is_and_what_it_takes_of_ram(
+    deodar: Run, monkeypatch: pytest.MonkeyPatch, usage: tuple[int, int, int], said: str
+) -> None:
+    used, total, ram = usage
+    monkeypatch.setattr(swap, "usage", lambda: {"used": used, "total": total, "ram": ram})
+
+    [line] = [line for line in deodar("status").stdout.splitlines() if line.startswith("Swap")]
+
+    assert line.split(maxsplit=1)[1].rstrip() == said
 
 
 def test_down_without_a_platform_has_nothing_to_do(deodar: Run, data: Path) -> None:

@@ -56,6 +56,14 @@ def test_version_2_counts_no_pages() -> None:
     assert parsed == Usage(rss=300 * MB, cache=90 * MB, shared=10 * MB, swap=4096)
 
 
+def test_version_2_counts_what_is_in_memory_and_in_swap_once() -> None:
+    stat = f"{UNIFIED}swapcached {40 * MB}\n"
+
+    parsed = usage.parse_unified(stat, swap=f"{50 * MB}\n", events="", pids="", peak=None)
+
+    assert (parsed.rss, parsed.swap) == (300 * MB, 10 * MB)
+
+
 def test_both_tell_of_the_killed_and_the_refused() -> None:
     legacy = usage.parse_legacy(
         LEGACY, control="under_oom 0\noom_kill 2\n", pids="max 7\n", peak=MB

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deodar import settings as settings_
-from deodar.cli import client, disk, output, process
+from deodar.cli import client, disk, output, process, swap
 from deodar.model import disk as disk_words
 from deodar.settings import Settings
 
@@ -160,6 +160,7 @@ def _look(settings: Settings) -> dict[str, Any]:
         "stacks": sorted(file.parent.name for file in settings.paths.stacks.glob("*/stack.json")),
         "disk": dict(disk.usage(settings.paths)),
         "space": {"free": space.free, "total": space.total, "floor": space.floor},
+        "swap": swap.usage(),
     }
     if pid is None:
         return facts
@@ -187,7 +188,15 @@ def _show(facts: dict[str, Any]) -> None:
         note = " (emptied when space runs short)" if kind in disk.COLLECTABLE else ""
         table.add_row(f"  {kind}", disk_words.words(taken) + note)
     table.add_row("  free", _free(**facts["space"]))
+    table.add_row("Swap", _asleep(**facts["swap"]))
     Console(highlight=False).print(table)
+
+
+def _asleep(*, used: int, total: int, ram: int) -> str:
+    if total == 0:
+        return "none: what dynos sleep with stays in RAM (see DEODAR_ZRAM)"
+    told = f"{disk_words.words(used)} of {disk_words.words(total)} used"
+    return f"{told}; it takes {disk_words.words(ram)} of RAM" if ram else told
 
 
 def _free(*, free: int, total: int, floor: int) -> str:

@@ -106,6 +106,18 @@ def write(target: Path, word: str) -> Argv:
     return ("sh", "-c", 'echo "$1" > "$2"', "sh", word, str(target))
 
 
+def make_swap(device: Path) -> Argv:
+    return ("mkswap", str(device))
+
+
+def swap_on(device: Path, *, priority: int) -> Argv:
+    return ("swapon", "--priority", str(priority), str(device))
+
+
+def swap_off(device: Path) -> Argv:
+    return ("swapoff", str(device))
+
+
 def mkfs_erofs(tree: Path, image: Path, *, uid: int) -> Argv:
     """mtimes are kept: a .pyc is stale without its source's."""
     owner = (f"--force-uid={uid}", f"--force-gid={uid}")

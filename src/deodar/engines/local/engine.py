@@ -31,11 +31,13 @@ from deodar.engines.local import (
     output,
     records,
     sleep,
+    swap,
     usage,
     watch,
 )
 from deodar.kit import disk, subprocess
 from deodar.model import errors
+from deodar.model.swap import free
 
 RUNTIMES = ("crun", "runc")  #: crun starts in half the time
 AT_ONCE = 4  #: containers made at the same time; more only get into each other's way
@@ -60,7 +62,8 @@ class _Container:
 class LocalEngine:
     """Keeps base.Engine's promise on this machine."""
 
-    def __init__(self, *, paths: settings.Paths, subnet: str) -> None:
+    def __init__(self, *, paths: settings.Paths, subnet: str, zram: int | None = None) -> None:
+        """`zram` is the size of a swap device in RAM, for a machine without swap."""
         self._ground = ground.Ground(paths, subnet=subnet)
         self._name = self._ground.name
         self._short = self._ground.short
@@ -70,6 +73,7 @@ class LocalEngine:
         self._images = self._ground.images
         self._ending = ending.Ending(self._ground)
         self._making = making.Making(self._ground, self._ending)
+        self._zram = swap.Zram(paths.run / "zram", size=zram)
         self._outputs = watch.Watch()
         self._containers: dict[str, _Container] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -79,6 +83,8 @@ class LocalEngine:
     async def prepare(self) -> None:
         self._check_tools()
         await self.find()
+        with _failing("Cannot make swap in RAM (zram)"):
+            await self._zram.prepare()
         with _failing("Cannot give dynos a network"):
             here = [
                 c.record.slot for c in self._containers.values() if self._ground.is_here(c.record)
@@ -121,6 +127,7 @@ class LocalEngine:
             async with asyncio.TaskGroup() as group:
                 for container_id in list(self._containers):
                     group.create_task(self.remove(container_id))
+            await self._zram.destroy()
             await self._images.destroy()
             await self._network.destroy()
             await self._ending.remove_cgroup(self._ground.cgroup)
@@ -225,7 +232,7 @@ class LocalEngine:
             container.reclaiming = None
 
     async def room_for_reclaim(self) -> int:
-        return sleep.free_swap(Path("/proc/swaps").read_text())
+        return free(swap.active())
 
     async def wait(self, container_id: str) -> None:
         container = self._containers.get(container_id)

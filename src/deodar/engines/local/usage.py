@@ -56,11 +56,13 @@ def parse_unified(stat: str, *, swap: str, events: str, pids: str, peak: int | N
     """Version 2's memory.stat, memory.swap.current, memory.events and pids.events; what this kernel has not
     is empty."""
     memory = pairs(stat)
+    # what came back from swap and still has its place there is counted in both
+    twice = memory.get("swapcached", 0)
     return base.Usage(
         rss=memory["anon"],
         cache=memory["file"],
         shared=memory["shmem"],
-        swap=int(swap or 0),
+        swap=max(0, int(swap or 0) - twice),
         oom_kills=cgroups.oom_kills(events),
         peak=peak,
         forks_refused=pairs(pids).get("max", 0),
