@@ -14,7 +14,8 @@ from deodar.adapters.ca import Authority
 from deodar.engines.base import Spec
 from deodar.kit.signing import Signer
 from deodar.loops.manifold import attach
-from deodar.loops.manifold.attach import MARK_LIMIT, Switchboard, split_marks, terminal_size
+from deodar.loops.manifold.attach import Switchboard, terminal_size
+from deodar.loops.manifold.rendezvous import MARK_LIMIT, split_marks
 from deodar.model.app import ConfigVars
 from deodar.model.dyno import Dyno, Event, Kind
 from deodar.model.formation import size_of

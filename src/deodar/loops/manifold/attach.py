@@ -24,6 +24,7 @@ from deodar.engines.base import Attachment, Engine
 from deodar.kit.clock import Clock
 from deodar.kit.conversations import Conversations
 from deodar.kit.signing import Signer
+from deodar.loops.manifold.rendezvous import Client, Pipe, identify, split_marks
 from deodar.model import errors
 from deodar.model.dyno import Dyno, State
 from deodar.model.log import LogLine
@@ -34,21 +35,14 @@ from deodar.store.logs import Logs
 log = structlog.get_logger("deodar")
 
 GREETING = b"rendezvous\r\n"
-TOKEN_LIMIT = 4096  #: bytes of a client's first line
-TOKEN_PATIENCE = 10  #: seconds for it, the TLS handshake not counted
-LINE_END = 0.1  #: seconds for the end of a line whose token is there already
 PATIENCE = 30  #: seconds that a dyno waits for its client
 LOOK = 0.5  #: seconds between looks whether a dyno that is not plugged in yet will ever be
 IDLE = 60 * 60  #: seconds of silence after which the line is closed (devcenter: one-off dynos)
 HANG_UPS = 3
 HANG_UP_PAUSE = 5  #: seconds
 LAST_WORDS = 0.5  #: seconds that news of a dyno's end may take
-BLOCK = 64 * 1024
-BACKLOG = 1024 * 1024  #: bytes of output kept while nobody reads; then the dyno has to wait
 
 END_OF_INPUT = b"\x04"
-MARK = b"\xef\xbf\xbf"  #: U+FFFF: how the line begins in which `run --exit-code` reads the status
-MARK_LIMIT = 64  #: bytes of such a line
 
 AWAITING = "Awaiting client"
 HANG_UP = "Client connection closed. Sending SIGHUP to all processes"
@@ -59,29 +53,6 @@ R16 = (
 )
 
 
-def split_marks(data: bytes, *, last: bool = False) -> tuple[list[bytes], bytes]:
-    """Output as chunks to be sent, and what is to be kept for the next call.
-
-    The client looks for the exit status within single chunks, so a line with the mark is a chunk of
-    its own, and one which is not whole yet is kept.
-    """
-    chunks: list[bytes] = []
-    while (start := data.find(MARK)) >= 0:
-        end = data.find(b"\n", start) + 1
-        if not end and not last and len(data) - start < MARK_LIMIT:
-            return [*chunks, *_some(data[:start])], data[start:]
-        end = end or len(data)
-        chunks += [*_some(data[:start]), data[start:end]]
-        data = data[end:]
-    kept = 0 if last else next((n for n in (2, 1) if data.endswith(MARK[:n])), 0)
-    end = len(data) - kept
-    return [*chunks, *_some(data[:end])], data[end:]
-
-
-def _some(data: bytes) -> list[bytes]:
-    return [data] if data else []
-
-
 def terminal_size(dyno: Dyno) -> tuple[int, int] | None:
     """Rows and columns of the client's terminal; it tells them once, in the dyno's environment."""
     rows, columns = dyno.env.get("LINES", ""), dyno.env.get("COLUMNS", "")
@@ -89,62 +60,6 @@ def terminal_size(dyno: Dyno) -> tuple[int, int] | None:
         return None
     size = int(rows), int(columns)
     return size if all(0 < each < 1 << 16 for each in size) else None
-
-
-class Pipe:
-    """Bytes from one task to another, up to BACKLOG of them; then the writer waits."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._closed = False
-        self._changed = asyncio.Condition()
-
-    async def put(self, data: bytes) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: len(self._data) < BACKLOG)
-            self._data += data
-            self._changed.notify_all()
-
-    async def close(self) -> None:
-        async with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    async def get(self) -> bytes:
-        """What is there, waiting for it; b"" at the end."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._data or self._closed)
-            taken = bytes(self._data[:BLOCK])
-            del self._data[:BLOCK]
-            self._changed.notify_all()
-            return taken
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Somebody's end of the line."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def receive(self) -> bytes:
-        """What the client sent; b"" once it has gone, in whatever way."""
-        try:
-            return await self.reader.read(BLOCK)
-        except (ConnectionError, ssl.SSLError):
-            return b""
-
-    async def send(self, data: bytes) -> None:
-        """Each call is a TLS record of its own. Dropped when the client has gone."""
-        if not self.writer.is_closing():
-            self.writer.write(data)
-            with suppress(ConnectionError):
-                await self.writer.drain()
-
-    async def close(self) -> None:
-        self.writer.close()
-        with suppress(ConnectionError, ssl.SSLError, TimeoutError):
-            await self.writer.wait_closed()
 
 
 @dataclass(slots=True, eq=False)
@@ -351,7 +266,7 @@ class Switchboard:
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = Client(reader, writer)
         try:
-            dyno_id = await self._identify(client)
+            dyno_id = await identify(client, self._signer, self._clock)
             line = await self._find(dyno_id) if dyno_id else None
             if line is not None and line.client is None:
                 line.client = client
@@ -359,28 +274,6 @@ class Switchboard:
                 await line.over.wait()
         finally:
             await client.close()
-
-    async def _identify(self, client: Client) -> str | None:
-        """Which dyno the client's token is for; None if it shows no good one."""
-        said = b""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(TOKEN_PATIENCE):
-                while len(said) < TOKEN_LIMIT and (data := await client.receive()):
-                    said += data
-                    dyno_id = self._signer.open(token_in(said), now=self._clock())
-                    if dyno_id is not None:
-                        if b"\n" not in said:
-                            await self._skip_line_end(client)
-                        return dyno_id
-                    if b"\n" in said:
-                        break
-        return None
-
-    async def _skip_line_end(self, client: Client) -> None:
-        """Some clients send none; the others' may be on its way, and is not for the dyno."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINE_END):
-                await client.receive()
 
     async def _find(self, dyno_id: str) -> Line | None:
         """The dyno's line, waiting while it may yet be plugged in."""
@@ -395,9 +288,3 @@ class Switchboard:
                 async with asyncio.timeout(LOOK), self._plugged:
                     await self._plugged.wait_for(lambda: dyno_id in self._lines)
         return None
-
-
-def token_in(said: bytes) -> str:
-    """The token of a client's first line, `<token><?query>`, as far as it has come."""
-    line = said.partition(b"\n")[0].rstrip(b"\r")
-    return line.partition(b"?")[0].decode(errors="replace")
