@@ -42,6 +42,7 @@ from deodar.loops.manifold.loop import Manifold
 from deodar.loops.manifold.plan import Limits
 from deodar.loops.releasing.loop import Releasing
 from deodar.loops.routing.loop import Routing
+from deodar.loops.settingup.loop import SettingUp
 from deodar.loops.vitals.loop import Vitals
 from deodar.settings import Settings
 from deodar.store import db
@@ -120,6 +121,16 @@ class Platform:
             folder=paths.releases,
             lasts=settings.release_timeout,
         )
+        self.settingup = SettingUp(
+            db=self.db,
+            engine=self.engine,
+            logs=self.logs,
+            clock=self.clock,
+            dice=random.SystemRandom(),
+            disk=self.disk,
+            paths=paths,
+            lasts=settings.release_timeout,
+        )
         self.housekeeping = Housekeeping(
             db=self.db,
             engine=self.engine,
@@ -195,6 +206,7 @@ class Platform:
         self._drive(group, "manifold", self.manifold.reconcile, self.manifold.keys)
         self._drive(group, "compiler", self.compiler.reconcile, self.compiler.keys)
         self._drive(group, "releasing", self.releasing.reconcile, self.releasing.keys)
+        self._drive(group, "settingup", self.settingup.reconcile, self.settingup.keys)
         housekeeping = self.housekeeping
         self._drive(group, "leftovers", housekeeping.clear, housekeeping.left_behind)
         # No bell rings for chores, and each says itself when it is due again.

@@ -160,7 +160,7 @@ def _unpack(archive: Path, into: Path) -> None:
         with tarfile.open(archive) as source:
             for member in source:
                 total, count = total + member.size, count + 1
-                _check_bounds(total, count)
+                check_bounds(total, count)
                 path = into / _inner(member.name)
                 if member.issym():
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,8 @@ def _unpack(archive: Path, into: Path) -> None:
             path.symlink_to(target)
 
 
-def _check_bounds(total: int, count: int) -> None:
+def check_bounds(total: int, count: int) -> None:
+    """Raises BuildFailed for a source of more bytes or files than one may have."""
     if total > SOURCE_BYTES:
         size = f"is larger than {SOURCE_BYTES // 1000**2} MB unpacked"
     elif count > SOURCE_FILES:

@@ -1,9 +1,15 @@
-"""Slugs in the form that Heroku gives and takes them, a gzipped tar with the app below `./app`; ours, and
-what a slug may hold, are `slugs`'.
+"""Tarballs as they come from elsewhere and go there: slugs in Heroku's form, a gzipped tar with the app
+below `./app`, and sources as GitHub and the like pack them. Our own form of a slug, and what a slug or
+a source may hold, are `slugs`'.
 """
 
 import asyncio
+import lzma
+import shutil
 import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deodar.adapters import slugs
@@ -13,6 +19,7 @@ from deodar.model import errors
 
 APP = "app"
 LEVEL = 6  #: of gzip, its own default
+GITS = "pax_global_header"  #: what `git archive` writes in front, and some tools take for a file
 
 
 async def take_in(tarball: Path, store: Path, *, scratch: Path) -> Archive:
@@ -58,3 +65,91 @@ def _move_below_app(plain: Path, tarball: Path) -> None:
 def _below_app(name: str) -> str:
     inner = name.removeprefix(".").removeprefix("/")
     return f"./{APP}/{inner}" if inner else f"./{APP}"
+
+
+async def take_source(tarball: Path, target: Path, *, member: str, limit: int) -> str | None:
+    """The source at `target` with its files at its top, as a build wants them, and the text of its file
+    `member`; None if it has none.
+
+    GitHub and the like pack everything below one folder: that one is taken away. Raises BuildFailed for
+    what is no tar or too large, and for a `member` that is over `limit` bytes or no UTF-8.
+    """
+    return await asyncio.to_thread(_take_source, tarball, target, member, limit)
+
+
+def _take_source(tarball: Path, target: Path, member: str, limit: int) -> str | None:
+    with _told_of_breakage():
+        folder = _common_folder(_names(tarball))
+        if folder is None:
+            shutil.copyfile(tarball, target)
+        else:
+            _lift(tarball, target, folder)
+        return _text_of(target, member, limit)
+
+
+@contextmanager
+def _told_of_breakage() -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise errors.BuildFailed(
+            f"The source is not a tar archive, or it is broken: {error}"
+        ) from error
+
+
+def _names(tarball: Path) -> list[tuple[str, bool]]:
+    """Every member's path in parts joined by `/`, and whether it is a folder."""
+    names = []
+    total = count = 0
+    with tarfile.open(tarball) as source:
+        for each in source:
+            total, count = total + each.size, count + 1
+            slugs.check_bounds(total, count)
+            if each.name != GITS:
+                names.append((_plain(each.name), each.isdir()))
+    return names
+
+
+def _common_folder(names: list[tuple[str, bool]]) -> str | None:
+    """The one folder that everything lies in, if there is one."""
+    tops = {name.partition("/")[0] for name, _ in names if name}
+    if len(tops) != 1:
+        return None
+    [top] = tops
+    return top if all(is_folder for name, is_folder in names if name == top) else None
+
+
+def _lift(tarball: Path, target: Path, folder: str) -> None:
+    with (
+        tarfile.open(tarball) as source,
+        tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as lifted,
+    ):
+        for member in source:
+            name = _plain(member.name).removeprefix(folder).removeprefix("/")
+            if member.name == GITS or not name:
+                continue
+            content = source.extractfile(member) if member.isreg() else None
+            member.name = name
+            if member.islnk():
+                member.linkname = _plain(member.linkname).removeprefix(f"{folder}/")
+            lifted.addfile(member, content)
+
+
+def _text_of(tarball: Path, member: str, limit: int) -> str | None:
+    with tarfile.open(tarball) as source:
+        for each in source:
+            if _plain(each.name) != member or not each.isreg():
+                continue
+            if each.size > limit:
+                raise errors.BuildFailed(f"{member} is over {limit} bytes.")
+            content = source.extractfile(each)
+            assert content is not None
+            try:
+                return content.read().decode()
+            except UnicodeDecodeError:
+                raise errors.BuildFailed(f"{member} is not UTF-8.") from None
+    return None
+
+
+def _plain(name: str) -> str:
+    return "/".join(part for part in name.split("/") if part not in ("", "."))

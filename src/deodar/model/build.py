@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from deodar.model.app import AppId
 
+#: why a build ended that our own end cut short (decision 0007)
+INTERRUPTED = "The platform restarted during the build. Push again."
+
 
 class BuildStatus(StrEnum):
     PENDING = "pending"
@@ -35,3 +38,8 @@ class Build:
     started_at: datetime | None = None  #: when the compiler took it up
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it ended only because the platform did: it may go well next time."""
+        return self.message == INTERRUPTED

@@ -4,6 +4,7 @@ PlatformError                 base; never raised itself
 ├─ Refused                    the user can mend it; answered, logged at info, no traceback
 │  ├─ BadRequest   Unauthorized   Forbidden   NotFound   Conflict
 │  ├─ InvalidParams   ConfirmationRequired   RateLimited
+│  │  └─ InvalidManifest
 │  └─ TooLarge   RangeNotSatisfiable
 ├─ BuildFailed                the user's code failed to build; ends the Build, told in its stream
 └─ Unavailable                something below us failed; carries its cause; loops retry, the API says 503
@@ -14,6 +15,7 @@ A class's docstring is its default message. `id` and `status` are Heroku's (devc
 "Error responses"). H10, R14 and L10 are not errors of ours but facts about requests and dynos.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -90,6 +92,14 @@ class InvalidParams(Refused):
 
     id = "invalid_params"
     status = 422
+
+
+class InvalidManifest(InvalidParams):
+    """The app.json is not valid. `problems` says why, each with the path of its key."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(f"Invalid app.json: {'; '.join(problems)}")
+        self.problems = tuple(problems)
 
 
 class ConfirmationRequired(Refused):

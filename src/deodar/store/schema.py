@@ -236,3 +236,28 @@ acme_orders = Table(
     Column("routed", Boolean, nullable=False),
     Column("created_at", Moment, nullable=False),
 )
+
+setups = Table(
+    "setups",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    # No foreign key: a set-up that failed is told of when its app is gone.
+    Column("app_id", String(36), nullable=False, index=True),
+    Column("app_name", String(30), nullable=False),
+    Column("user", String(255), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("source", LargeBinary, nullable=False),  # Fernet token of the JSON
+    Column("stack", String(64)),
+    Column("env", LargeBinary, nullable=False),  # Fernet token of the JSON
+    Column("buildpacks", JSON(none_as_null=True)),
+    Column("manifest", Text),
+    Column("notes", JSON, nullable=False),
+    Column("build_id", String(36)),
+    Column("builds", Integer, nullable=False),
+    Column("dyno_id", String(36)),
+    Column("output", Text),
+    Column("exit_code", Integer),
+    Column("failure", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)

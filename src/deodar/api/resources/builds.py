@@ -63,12 +63,16 @@ async def _lay_source(call: Call, source: wire.SourceBlob, target: Path) -> None
             "Invalid source_blob.url: only what was uploaded here is built. Ask `POST /sources` for a "
             "URL, PUT the archive there, and name its get_url."
         )
-    if len(source.version or "") > VERSION_LIMIT:
-        raise errors.InvalidParams(f"Invalid source_blob.version: over {VERSION_LIMIT} characters.")
+    check_version(source)
     uploads = sources.uploads_of(call.context)
     if source.checksum is not None:
         await uploads.check(identity, source.checksum)
     await uploads.hand_over(identity, target)
+
+
+def check_version(source: wire.SourceBlob) -> None:
+    if len(source.version or "") > VERSION_LIMIT:
+        raise errors.InvalidParams(f"Invalid source_blob.version: over {VERSION_LIMIT} characters.")
 
 
 async def info(call: Call) -> Response:
@@ -95,15 +99,17 @@ async def cancel(call: Call) -> Response:
 
 
 def _present(call: Call, build: Build, app: App) -> wire.Build:
-    token = call.context.signers.build_output.sign(
-        f"{app.id}/{build.id}", now=call.now, lasts=DOWNLOAD
-    )
     return wire.present_build(
-        build,
-        app,
-        source_url=call.places.git_url(app),
-        output_url=call.url(f"/builds/{token}/output"),
+        build, app, source_url=call.places.git_url(app), output_url=output_url(call, build)
     )
+
+
+def output_url(call: Call, build: Build) -> str:
+    """Where the build's output streams; the URL is its own secret."""
+    token = call.context.signers.build_output.sign(
+        f"{build.app_id}/{build.id}", now=call.now, lasts=DOWNLOAD
+    )
+    return call.url(f"/builds/{token}/output")
 
 
 TABLE = (

@@ -18,7 +18,7 @@ from deodar.loops.compiler.output import Output
 from deodar.loops.compiler.pipeline import Pipeline
 from deodar.model import errors
 from deodar.model.app import App
-from deodar.model.build import Build, BuildStatus
+from deodar.model.build import INTERRUPTED, Build, BuildStatus
 from deodar.model.log import LogLine
 from deodar.settings import Paths
 from deodar.store import apps, builds, releases
@@ -28,7 +28,6 @@ from deodar.store.logs import Logs
 log = structlog.get_logger("deodar")
 
 AT_ONCE = 2  #: builds of different apps at the same moment
-INTERRUPTED = "The platform restarted during the build. Push again."
 
 
 class Compiler:

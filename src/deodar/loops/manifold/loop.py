@@ -38,7 +38,7 @@ from deodar.model.dyno import GONE, Dyno, Event, Kind, State
 from deodar.model.formation import ProcessType
 from deodar.model.log import LogLine
 from deodar.model.release import Release
-from deodar.store import apps, dynos, formations, releases
+from deodar.store import apps, dynos, formations, releases, setups
 from deodar.store.db import Database
 from deodar.store.logs import Logs
 
@@ -56,6 +56,7 @@ class Wanted:
     release: Release
     formation: tuple[ProcessType, ...]
     pending: frozenset[str]  #: ids of its releases that wait for their release phase
+    awaited: frozenset[str]  #: ids of dynos whose end others wait for
 
     @property
     def wish(self) -> Wish:
@@ -65,6 +66,7 @@ class Wanted:
             formation=self.formation,
             preboot=self.app.preboot,
             pending=self.pending,
+            awaited=self.awaited,
         )
 
 
@@ -110,6 +112,7 @@ class Manifold:
             preboots = await apps.preboots(tx)
             current = await releases.current_ids(tx)
             pending = await releases.pending_ids(tx)
+            awaited = await setups.awaited(tx)
             types = await formations.every(tx)
             present: dict[str, list[Dyno]] = {}
             for dyno in await dynos.every(tx):
@@ -128,6 +131,7 @@ class Manifold:
                     formation=tuple(types.get(app_id, ())),
                     preboot=preboots[app_id],
                     pending=frozenset(pending.get(app_id, ())),
+                    awaited=awaited,
                 ),
                 present.get(app_id, []),
                 seen.get(app_id, {}),
@@ -178,7 +182,9 @@ class Manifold:
                 return None, []
             formation = tuple(await formations.of_app(tx, app_id))
             pending = frozenset(each.id for each in await releases.pending(tx, app_id))
-            return Wanted(app, release, formation, pending), await dynos.of_app(tx, app_id)
+            awaited = await setups.awaited(tx)
+            wanted = Wanted(app, release, formation, pending, awaited)
+            return wanted, await dynos.of_app(tx, app_id)
 
     # What the engine saw becomes what the store knows.
 

@@ -35,6 +35,7 @@ class Wish:
     preboot: bool = True  #: a web dyno stops when its successor serves, not before
     cycling: str | None = None  #: id of the dyno whose turn it is
     pending: frozenset[str] = frozenset()  #: releases that wait for their release phase
+    awaited: frozenset[str] = frozenset()  #: ids of dynos whose end others wait for
 
     def of(self, dyno: Dyno) -> ProcessType | None:
         """The line of the formation that wishes for this dyno, if one does."""
@@ -215,7 +216,8 @@ def judge(
             due = dyno.restart_at is None or now >= dyno.restart_at
             return Start(dyno.type, dyno.number, dyno.crashes, dyno) if due else None
         case State.CRASHED | State.COMPLETE | State.DOWN:
-            return None if is_phase(dyno, wish) else Forget(dyno)
+            kept = is_phase(dyno, wish) or dyno.id in wish.awaited
+            return None if kept else Forget(dyno)
 
 
 def is_phase(dyno: Dyno, wish: Wish) -> bool:
