@@ -20,6 +20,7 @@ from deodar.api.context import Context
 from deodar.api.resources import (
     accounts,
     addons,
+    app_setups,
     apps,
     buildpacks,
     builds,
@@ -47,6 +48,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 TABLES = (
     accounts.TABLE,
     addons.TABLE,
+    app_setups.TABLE,
     apps.TABLE,
     builds.TABLE,
     config_vars.TABLE,
