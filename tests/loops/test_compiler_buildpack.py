@@ -62,7 +62,7 @@ def test_an_address_is_left_to_the_driver(address: str) -> None:
     assert buildpack.located(address) is None
 
 
-@pytest.mark.parametrize("name", ["heroku/php", "someone/else", ""])
+@pytest.mark.parametrize("name", ["heroku/java", "someone/else", ""])
 def test_a_name_that_nobody_has_is_refused(name: str) -> None:
     with pytest.raises(errors.BuildFailed, match="is not one of those that are built in"):
         buildpack.located(name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from deodar.engines.base import Sighting, Spec
 from deodar.model.app import App, ConfigVars
 from deodar.model.dyno import EXIT_CODE, GONE, Dyno, Kind, State
-from deodar.model.formation import size_of
+from deodar.model.formation import MB, size_of
 from deodar.model.release import Release, Slug, describe_deploy
 
 #: what PORT tells a web dyno; each has a network of its own, so all may have the same
@@ -68,7 +68,9 @@ def by_words(command: str) -> str:
 
 def environment(app: App, dyno: Dyno, release: Release, slug: Slug | None) -> ConfigVars:
     """Config vars over a plain environment, and over both what only the platform can say."""
-    env = ConfigVars({"PATH": PATH, "LANG": "C.UTF-8", **metadata(app, dyno, release, slug)})
+    memory = str(size_of(dyno.size).memory // MB)
+    plain = {"PATH": PATH, "LANG": "C.UTF-8", "MEMORY_AVAILABLE": memory}
+    env = ConfigVars(plain | metadata(app, dyno, release, slug))
     env |= release.config
     env |= dyno.env
     env |= {"HOME": "/app", "DYNO": dyno.name}
