@@ -102,8 +102,9 @@ def execute(
 
 
 def write(target: Path, word: str) -> Argv:
-    """By a process that can be killed while the kernel does what is asked of it."""
-    return ("sh", "-c", 'echo "$1" > "$2"', "sh", word, str(target))
+    """By a process that can be killed while the kernel does what is asked of it, and at the lowest
+    priority: nobody waits for it."""
+    return ("nice", "-n", "19", "sh", "-c", 'echo "$1" > "$2"', "sh", word, str(target))
 
 
 def make_swap(device: Path) -> Argv:
