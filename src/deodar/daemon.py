@@ -29,6 +29,12 @@ from deodar.settings import Settings
 
 log = structlog.get_logger("deodar")
 
+#: what dynos and builds run on is its owner's to change: it may be in the middle of a busy day
+OUTDATED = (
+    "Note: the stack {name} was made by an earlier version of Deodar, and is used as it is. "
+    "To bring it up to date: deodar stacks:update {name}"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="deodar.daemon")
@@ -117,6 +123,9 @@ async def build_stack(settings: Settings) -> None:
     """The stack, the first time: some minutes, told line by line."""
     folder = settings.paths.stacks
     if stacks.present(folder, DEFAULT_STACK) is not None:
+        for stack in stacks.list_present(folder):
+            if stacks.is_outdated(stack):
+                print(OUTDATED.format(name=stack.name), file=sys.stderr, flush=True)
         return
     host.check(settings, stack_built=False)
     told = ""

@@ -28,13 +28,13 @@ def strangers(paths: Paths) -> list[str]:
 def usage(paths: Paths) -> Mapping[str, int]:
     """Bytes on disk by kind; what is mounted below counts where it really lies."""
     return {
-        "stacks": _taken(paths.stacks),
-        "slugs": _taken(paths.slugs),
-        "caches": _taken(paths.caches),
-        "repositories": _taken(paths.repos),
-        "builds": _taken(paths.builds),
-        "logs": _taken(paths.logs),
-        "dynos": _taken(paths.run),
+        "stacks": taken(paths.stacks),
+        "slugs": taken(paths.slugs),
+        "caches": taken(paths.caches),
+        "repositories": taken(paths.repos),
+        "builds": taken(paths.builds),
+        "logs": taken(paths.logs),
+        "dynos": taken(paths.run),
         "database": sum(
             file.stat().st_blocks * 512 for file in paths.data.glob(f"{paths.database.name}*")
         ),
@@ -54,7 +54,7 @@ def space(settings: Settings) -> Space:
     return Space(free=usage.free, total=usage.total, floor=floor)
 
 
-def _taken(folder: Path) -> int:
+def taken(folder: Path) -> int:
     if not folder.exists():
         return 0
     folder = folder.resolve()

@@ -7,7 +7,7 @@ import traceback
 import click
 
 from deodar.cli import output
-from deodar.cli.topics import platform
+from deodar.cli.topics import platform, stacks
 from deodar.model import errors
 
 
@@ -24,7 +24,10 @@ def commands() -> None:
     """
 
 
-for command in (platform.up, platform.down, platform.status, platform.env):
+for command in (
+    *(platform.up, platform.down, platform.status, platform.env),
+    *(stacks.list_, stacks.import_, stacks.update, stacks.remove),
+):
     commands.add_command(command)
 
 

@@ -2,18 +2,23 @@
 
 import fcntl
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from deodar.cli import output
 
 MODULE = "deodar.daemon"
+STACKS_MODULE = "deodar.stacks"
 RUN = (sys.executable, "-m", MODULE, "run")
+#: a line of how far the work on a stack is
+STEP = re.compile(r" *(\d+)% .+")
 TERM_SECONDS = 20  #: how long it may take to let go of what it does
 LOG_LIMIT = 10_000_000  #: bytes of log that the next start still adds to
 
@@ -154,3 +159,39 @@ def last_words(files: Files, *, since: int, lines: int = 15) -> list[str]:
     with files.log.open("rb") as log:
         log.seek(since)
         return log.read().decode(errors="replace").splitlines()[-lines:]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    text: str
+    fraction: float
+
+
+class StackWork:
+    """The process that works on stacks, while it runs and after."""
+
+    def __init__(self, arguments: tuple[str, ...]) -> None:
+        self._process = subprocess.Popen(
+            (sys.executable, "-m", STACKS_MODULE, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.words = ""  #: what it said beside its steps
+        self.answer = ""
+        self.status: int | None = None
+
+    def steps(self) -> Iterator[Step]:
+        """As they come, until it ends. Its answer is a line at its end: it waits for no reader."""
+        assert self._process.stderr is not None
+        assert self._process.stdout is not None
+        said = []
+        for line in self._process.stderr:
+            if match := STEP.fullmatch(line.rstrip()):
+                yield Step(match[0].strip(), int(match[1]) / 100)
+            else:
+                said.append(line)
+        self.answer = self._process.stdout.read()
+        self.words = "".join(said).strip()
+        self.status = self._process.wait()

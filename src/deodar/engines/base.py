@@ -189,6 +189,10 @@ class Engine(Protocol):
     async def sightings(self, app_id: str | None = None) -> Mapping[str, Sighting]:
         """Every container there is, or the app's, running or ended and not yet removed, by id. Cheap."""
 
+    async def uses(self, root: Path) -> bool:
+        """Whether a container has that folder, an edition of a stack, as its root file system, or is
+        being made on it. Cheap."""
+
     async def written(self) -> Mapping[str, int]:
         """Bytes that each container has on the disk of its own, by id. Reads every file's size: ask once
         a minute, not once a second."""

@@ -173,6 +173,10 @@ class MemoryEngine:
             if app_id in (None, container.spec.app_id)
         }
 
+    async def uses(self, root: Path) -> bool:
+        """In memory they have no files: any container may have any."""
+        return bool(self.machine.containers)
+
     async def written(self) -> Mapping[str, int]:
         return {key: container.written for key, container in self.machine.containers.items()}
 

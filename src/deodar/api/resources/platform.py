@@ -1,6 +1,7 @@
 """/regions, /stacks, /dyno-sizes: what there is to choose from on this machine."""
 
 import platform
+from datetime import datetime
 
 from starlette.responses import Response
 
@@ -15,17 +16,19 @@ from deodar.wire import platform as wire
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def stack_names(context: Context) -> list[str]:
-    """Those that can be built here, and those that are there already."""
-    present = {stack.name for stack in stacks.list_present(context.settings.paths.stacks)}
-    return sorted(present | set(stacks.RECIPES))
+def stacks_since(context: Context) -> dict[str, datetime | None]:
+    """Those that can be built here, and those that are there already: since when they are."""
+    present = {
+        stack.name: stack.built_at for stack in stacks.list_present(context.settings.paths.stacks)
+    }
+    return {name: present.get(name) for name in sorted({*present, *stacks.RECIPES})}
 
 
 def find_stack(context: Context, identity: str | None) -> str:
     """The stack's name; the default's for None. Raises InvalidParams, naming those there are."""
     if identity is None:
         return app_rules.DEFAULT_STACK
-    names = stack_names(context)
+    names = stacks_since(context)
     if identity not in names:
         raise errors.InvalidParams(
             f"Stack {identity!r} is not available. There are: {', '.join(names)}."
@@ -51,18 +54,21 @@ async def region(call: Call) -> Response:
 
 
 async def all_stacks(call: Call) -> Response:
-    names = stack_names(call.context)
-    return call.page(
-        [wire.present_stack(name, call.account.created_at) for name in names], "name", "id"
-    )
+    return call.page(_stacks(call), "name", "id")
 
 
 async def stack(call: Call) -> Response:
-    for name in stack_names(call.context):
-        found = wire.present_stack(name, call.account.created_at)
+    for found in _stacks(call):
         if call.word("stack") in (found.name, found.id):
             return answer(found)
     raise errors.NotFound("stack")
+
+
+def _stacks(call: Call) -> list[wire.Stack]:
+    return [
+        wire.present_stack(name, since or call.account.created_at)
+        for name, since in stacks_since(call.context).items()
+    ]
 
 
 async def dyno_sizes(call: Call) -> Response:

@@ -19,6 +19,8 @@ from deodar.settings import Settings
 
 #: the daemon's word of how far the stack is, such as `Building the stack: 42% Installing git`
 FRACTION = re.compile(r"^Building .* (\d+)%")
+NOTE = "Note: "  #: how a line of its log begins that is for a person
+NOTED = 200  #: lines of log that a start may take
 POLL = 0.1  #: seconds between two looks at a platform that starts
 ANSWER_SECONDS = 30  #: how long after ready the first answer may take
 
@@ -45,6 +47,10 @@ def up(detach: bool) -> None:
         teller.tell("Starting the platform")
         _wait_until_ready(settings, files, child, teller)
         _wait_for_answers(settings, files, teller)
+    if child is not None:
+        for word in process.last_words(files, since=child.log_start, lines=NOTED):
+            if word.startswith(NOTE):
+                click.echo(word, err=True)
     click.echo(f"Deodar is up. API: {client.variables(settings).api}", err=True)
     click.echo('Point the Heroku CLI at it: eval "$(deodar env)"', err=True)
 
@@ -157,7 +163,9 @@ def _look(settings: Settings) -> dict[str, Any]:
         "router": router,
         "apps": None,
         "dynos": None,
-        "stacks": sorted(file.parent.name for file in settings.paths.stacks.glob("*/stack.json")),
+        "stacks": sorted(
+            file.parent.name for file in settings.paths.stacks.glob("[!.]*/stack.json")
+        ),
         "disk": dict(disk.usage(settings.paths)),
         "space": {"free": space.free, "total": space.total, "floor": space.floor},
         "swap": swap.usage(),

@@ -246,6 +246,14 @@ class LocalEngine:
             if app_id in (None, container.record.app_id)
         }
 
+    async def uses(self, root: Path) -> bool:
+        inits = [
+            container.record.init
+            for container in self._containers.values()
+            if not container.ended.is_set() and self._ground.is_here(container.record)
+        ]
+        return self._making.is_under_way_on(root) or any(making.runs_on(i, root) for i in inits)
+
     async def written(self) -> Mapping[str, int]:
         folders = {
             container_id: [self._records.folder(container_id) / name for name in ("upper", "tmp")]

@@ -5,6 +5,7 @@ import asyncio
 import os
 import resource
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,15 +27,28 @@ class Making:
     def __init__(self, ground: Ground, ending: Ending) -> None:
         self._ground = ground
         self._ending = ending
+        self._under_way: Counter[Path] = Counter()  #: root → containers that are being made on it
 
     async def create(self, spec: base.Spec) -> records.Record:
         """All but running. Leaves nothing behind when it fails."""
-        folder = self._ground.records.folder(spec.id)
         root = self._ground.paths.stacks / spec.stack / ("build" if spec.build else "run")
+        # Once: another edition may become the stack at any moment, and this one is kept while it is used.
+        root = root.resolve()
         if not root.is_dir():
             raise errors.EngineFailed(
                 f"The stack {spec.stack} is not built on this machine. Build it and try again."
             )
+        self._under_way[root] += 1
+        try:
+            return await self._create(spec, root)
+        finally:
+            self._under_way[root] -= 1
+
+    def is_under_way_on(self, root: Path) -> bool:
+        return self._under_way[root.resolve()] > 0
+
+    async def _create(self, spec: base.Spec, root: Path) -> records.Record:
+        folder = self._ground.records.folder(spec.id)
         if folder.exists():
             await self._ending.erase_half_made(spec.id)
         slug = None
@@ -54,7 +68,7 @@ class Making:
         waking = asyncio.create_task(asyncio.to_thread(self._ground.cgroups.wake))
         try:
             place = oci.Place(
-                root=root.resolve(),
+                root=root,
                 folder=folder,
                 slug=slug,
                 netns=slot.netns,
@@ -154,6 +168,14 @@ class Making:
         if finished.status != 0:
             return False
         return msgspec.json.decode(finished.stdout)["status"] in ("running", "stopped", "paused")
+
+
+def runs_on(init: int | None, root: Path) -> bool:
+    """Whether a process has that folder as its root: the folder itself, by whichever name."""
+    try:
+        return os.path.samefile(f"/proc/{init}/root", root)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _which(tool: str) -> str:

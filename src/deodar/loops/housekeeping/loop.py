@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from deodar.adapters import slugs
+from deodar.adapters import slugs, stacks
 from deodar.adapters.disk import Disk
 from deodar.engines.base import Engine
 from deodar.kit import disk as measure
@@ -51,6 +51,7 @@ class Chore(StrEnum):
     BUILDS = "builds"
     CACHES = "caches"
     LOG = "log"
+    STACKS = "stacks"
 
 
 #: seconds until the next look
@@ -61,6 +62,7 @@ PACE = {
     Chore.BUILDS: 600.0,
     Chore.CACHES: 1800.0,
     Chore.LOG: 600.0,
+    Chore.STACKS: 600.0,
 }
 
 
@@ -103,6 +105,8 @@ class Housekeeping:
                 await self._collect_caches()
             case Chore.LOG:
                 self._turn_log()
+            case Chore.STACKS:
+                await self._discard_former_stacks()
         return PACE[Chore(chore)]
 
     # A destroyed app.
@@ -283,6 +287,7 @@ class Housekeeping:
             return
         steps = (
             self._collect_builds,
+            self._discard_former_stacks,
             self._forget_slugs,
             self._empty_largest_caches,
             self._forget_idle_images,
@@ -301,6 +306,21 @@ class Housekeeping:
 
     async def _collect_slugs_of_any_age(self) -> None:
         await self._collect_slugs(replace(self._rules, slug_age=timedelta(0)))
+
+    # Stacks.
+
+    async def _discard_former_stacks(self) -> None:
+        """Editions that were replaced or taken down, and that nothing runs on any more.
+
+        In this order: what is a former edition already, no container can be made on any more.
+        """
+        if self._paths.stacks.is_symlink():
+            return  # lent by another platform, whose containers we do not see
+        for edition in await asyncio.to_thread(stacks.former, self._paths.stacks):
+            if any([await self._engine.uses(root) for root in stacks.roots(edition)]):
+                continue
+            if await asyncio.to_thread(stacks.discard, edition):
+                log.info("stack.discarded", edition=edition.name)
 
     # Our own log.
 
