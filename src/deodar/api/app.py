@@ -19,6 +19,7 @@ from deodar.api.call import answer
 from deodar.api.context import Context
 from deodar.api.resources import (
     accounts,
+    acm,
     addons,
     app_setups,
     apps,
@@ -32,6 +33,7 @@ from deodar.api.resources import (
     platform,
     releases,
     slugs,
+    sni_endpoints,
     sources,
 )
 from deodar.model import errors
@@ -47,6 +49,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 TABLES = (
     accounts.TABLE,
+    acm.TABLE,
     addons.TABLE,
     app_setups.TABLE,
     apps.TABLE,
@@ -59,6 +62,7 @@ TABLES = (
     platform.TABLE,
     releases.TABLE,
     slugs.TABLE,
+    sni_endpoints.TABLE,
     sources.TABLE,
 )
 

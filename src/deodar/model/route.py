@@ -1,7 +1,7 @@
 """Hosts, domains and what the router answers when no dyno can: facts of the H codes, as data."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -29,7 +29,7 @@ class Domain:
     hostname: str
     kind: DomainKind
     sni_endpoint: Chosen | None = None  #: None: a certificate of the platform's own authority
-    acm: Acm = Acm()
+    acm: Acm = field(default_factory=Acm)
     created_at: datetime
     updated_at: datetime
 

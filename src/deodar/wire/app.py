@@ -26,7 +26,7 @@ class App(Shape):
     created_at: str
     updated_at: str
     released_at: str | None
-    acm: bool = False
+    acm: bool
     archived_at: str | None = None
     internal_routing: bool | None = None
     organization: Named | None = None
@@ -64,6 +64,7 @@ def present_app(app: AppNoun, places: Places) -> App:
         created_at=stamp(app.created_at),
         updated_at=stamp(app.updated_at),
         released_at=stamp_or_none(app.released_at),
+        acm=app.acm,
     )
 
 

@@ -40,6 +40,13 @@ def present_domain(domain: DomainNoun, app: App, places: Places) -> Domain:
         status="none",  # nothing to wait for: it is routed at once
         created_at=stamp(domain.created_at),
         updated_at=stamp(domain.updated_at),
+        acm_status=domain.acm.status,
+        acm_status_reason=domain.acm.reason,
+        sni_endpoint=(
+            Named(id=domain.sni_endpoint.id, name=domain.sni_endpoint.name)
+            if domain.sni_endpoint
+            else None
+        ),
     )
 
 

@@ -1,5 +1,4 @@
-"""What apps can have at Heroku and none has here yet: add-ons, pipelines, drains, webhooks, certificates
-of their own."""
+"""What apps can have at Heroku and none has here yet: add-ons, pipelines, drains, webhooks."""
 
 from starlette.responses import Response
 
@@ -31,10 +30,6 @@ async def no_attachment(call: Call) -> Response:
     raise errors.NotFound("attachment", "Couldn't find that add-on attachment.")
 
 
-async def no_certificate(call: Call) -> Response:
-    raise errors.NotFound("sni_endpoint", "Couldn't find that SNI endpoint.")
-
-
 TABLE = (
     ("GET", "/addons", every),
     ("GET", "/addons/{addon}", no_addon),
@@ -50,6 +45,4 @@ TABLE = (
     ("GET", "/apps/{app}/log-drains", of_app),
     ("GET", "/apps/{app}/webhooks", of_app),
     ("GET", "/apps/{app}/pipeline-couplings", no_coupling),
-    ("GET", "/apps/{app}/sni-endpoints", of_app),
-    ("GET", "/apps/{app}/sni-endpoints/{endpoint}", no_certificate),
 )

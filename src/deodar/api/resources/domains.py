@@ -2,9 +2,8 @@
 
 from starlette.responses import Response
 
-from deodar.actions import domains
+from deodar.actions import certificates, domains
 from deodar.api.call import Call, answer
-from deodar.model import errors
 from deodar.store import domains as stored
 from deodar.wire import domain as wire
 
@@ -20,13 +19,13 @@ async def index(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     wish = await call.body(wire.DomainCreate)
-    _check_no_certificate(wish.sni_endpoint)
     async with call.write() as tx:
         app = await call.app(tx)
         domain = await domains.add(
             tx,
             app,
             wish.hostname,
+            certificate=wish.sni_endpoint,
             platform_domain=call.context.settings.domain,
             now=call.now,
         )
@@ -44,22 +43,20 @@ async def info(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
-    """Nothing but its certificate could change, and apps have none of their own yet."""
+    """Which certificate it is served with: nothing else of a domain can change."""
     wish = await call.body(wire.DomainUpdate)
-    _check_no_certificate(wish.sni_endpoint)
-    return await info(call)
+    async with call.write() as tx:
+        app = await call.app(tx)
+        domain = await domains.find(tx, app, call.word("domain"))
+        domain = await certificates.choose(tx, app, domain, wish.sni_endpoint, now=call.now)
+    return answer(wire.present_domain(domain, app, call.places))
 
 
 async def remove(call: Call) -> Response:
     async with call.write() as tx:
         app = await call.app(tx)
-        domain = await domains.remove(tx, app, call.word("domain"))
+        domain = await domains.remove(tx, app, call.word("domain"), now=call.now)
     return answer(wire.present_domain(domain, app, call.places))
-
-
-def _check_no_certificate(sni_endpoint: str | None) -> None:
-    if sni_endpoint is not None:
-        raise errors.NotFound("sni_endpoint", "Couldn't find that SNI endpoint.")
 
 
 TABLE = (
