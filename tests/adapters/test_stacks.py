@@ -6,14 +6,15 @@ import os
 import stat
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from deodar.adapters import stacks
-from deodar.adapters.stacks import debian, places, recipe, shelf
+from deodar.adapters.stacks import debian, places, shelf
 from deodar.adapters.stacks.progress import Meter, Progress
-from deodar.adapters.stacks.recipe import Recipe
+from deodar.adapters.stacks.recipe import RECIPES, Recipe, fingerprint
 from deodar.model import errors
 from deodar.model.stack import Stack
 
@@ -24,6 +25,13 @@ RECIPE = Recipe(
     backports=("golang-1.23-go",),
     node=">=24,<25",
     uv=">=0.9,<1",
+)
+
+FORMER = Stack(
+    name="deodar-12",
+    suite="bookworm",
+    built_at=datetime(2026, 11, 25, tzinfo=UTC),
+    digest="SHA256:0",
 )
 
 
@@ -121,7 +129,9 @@ def test_a_build_that_failed_is_explained_in_a_sentence(output: str, sentence: s
 
 
 async def test_a_stack_without_a_recipe_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(errors.StackMissing, match=r"The stack heroku-24 is not on this machine\. Import it: deodar"):
+    with pytest.raises(
+        errors.StackMissing, match=r"The stack heroku-24 is not on this machine\. Import it: deodar"
+    ):
         await stacks.build(tmp_path, "heroku-24", on_progress=print)
 
 
@@ -160,6 +170,60 @@ async def test_without_a_network_the_sentence_says_so_and_what_an_earlier_try_le
         await stacks.build(tmp_path, "deodar-12", on_progress=print)
     assert not (tmp_path / ".deodar-12.partial/run/left").exists()
     assert stacks.present(tmp_path, "deodar-12") is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "same", "changed"),
+    [
+        ("r1", True, False),
+        ("r1", False, True),
+        ("r0", True, True),
+        (None, True, False),
+        (None, False, True),
+    ],
+)
+def test_a_stack_has_changed_if_its_packages_have_or_the_recipe_that_it_is_known_to_be_of(
+    recipe: str | None, same: bool, changed: bool
+) -> None:
+    made = replace(FORMER, recipe="r1")
+    former = replace(FORMER, recipe=recipe, digest=FORMER.digest if same else "SHA256:1")
+
+    assert debian.differs(former, made) == changed
+
+
+def test_a_stack_by_another_recipe_is_outdated_and_an_imported_one_never_is() -> None:
+    known = fingerprint(RECIPES["deodar-12"])
+
+    assert [
+        stacks.is_outdated(stack)
+        for stack in (
+            FORMER,
+            replace(FORMER, recipe="r0"),
+            replace(FORMER, recipe=known),
+            replace(FORMER, name="own"),
+        )
+    ] == [True, True, False, False]
+
+
+def test_every_part_of_a_recipe_is_in_its_fingerprint() -> None:
+    others = [
+        replace(RECIPE, suite="other"),
+        replace(RECIPE, run=("other",)),
+        replace(RECIPE, build=("other",)),
+        replace(RECIPE, backports=("other",)),
+        replace(RECIPE, node="other"),
+        replace(RECIPE, uv="other"),
+    ]
+
+    assert len({fingerprint(each) for each in (RECIPE, *others)}) == 1 + len(others)
+
+
+async def test_an_imported_stack_is_not_updated_but_imported_again(tmp_path: Path) -> None:
+    shelf.begin(tmp_path, "own")
+    shelf.put(tmp_path, replace(FORMER, name="own", suite=None))
+
+    with pytest.raises(errors.InvalidParams, match="Import it again: deodar stacks:import own"):
+        await stacks.update(tmp_path, "own", on_progress=print)
 
 
 def test_a_half_built_stack_is_not_present(tmp_path: Path) -> None:
