@@ -64,8 +64,10 @@ def test_files_that_the_kernel_remembers_alarm_nobody(platform: Platform) -> Non
     before = history(platform)
     platform.api("PATCH", f"/apps/hungry/features/{METRICS}", {"enabled": True})
     platform.get(HOST, "/write?mb=700")
+    written = history(platform)
 
-    eventually(lambda: re.search(r"memory_cache=[78]\d\d\.", since(platform, before)))
+    # where there is swap, a dyno's files have less room
+    eventually(lambda: re.search(r"memory_cache=[4-8]\d\d\.", since(platform, written)))
     platform.api("PATCH", f"/apps/hungry/features/{METRICS}", {"enabled": False})
     assert "R14" not in since(platform, before)
 
