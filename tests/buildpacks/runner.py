@@ -105,7 +105,7 @@ class Workshop:
             self.stack / "run",
             [(str(built.app), "/app", "ro")],
             {"PATH": buildpack.PATH, "HOME": "/app"},
-            ("bash", "-c", f"for f in .profile.d/*.sh; do . $f; done; {script}"),
+            ("bash", "-c", f"for f in .profile.d/*.sh; do [ -f $f ] && . $f; done; {script}"),
         )
         assert finished.returncode == 0, finished.stdout
         return finished.stdout

@@ -74,19 +74,50 @@ def test_a_failing_build_script_fails_the_build(shop: Workshop, tmp_path: Path) 
     assert built.status == 1
 
 
-def test_yarn_and_pnpm_install_from_their_own_lock_files(shop: Workshop, tmp_path: Path) -> None:
-    manifest = json.dumps({"name": "n", "version": "1.0.0", "dependencies": MIME})
-    yarn = lay(tmp_path / "yarn", {"package.json": manifest})
-    shop.inside(yarn, "npx -y yarn@1 install --silent --ignore-scripts; rm -r node_modules")
-    pnpm = lay(tmp_path / "pnpm", {"package.json": manifest})
-    shop.inside(pnpm, "npx -y pnpm@10 install --lockfile-only --silent")
+BERRY = "npx -y @yarnpkg/cli-dist@4 install --mode=skip-build; rm -rf node_modules .yarn .pnp*"
 
-    for source, manager in ((yarn, "yarn 1."), (pnpm, "pnpm 10.")):
-        built = shop.build(source)
+
+@pytest.mark.parametrize(
+    ("manager", "lock", "files"),
+    [
+        ("yarn 1.", "npx -y yarn@1 install --silent --ignore-scripts; rm -r node_modules", {}),
+        ("yarn 4.", BERRY, {".yarnrc.yml": "nodeLinker: node-modules\n"}),
+        ("yarn 4.", BERRY, {".yarnrc.yml": "enableTelemetry: false\n"}),
+        ("pnpm 10.", "npx -y pnpm@10 install --lockfile-only --silent", {}),
+    ],
+    ids=["yarn", "yarn-berry", "yarn-pnp", "pnpm"],
+)
+def test_other_managers_install_by_their_lock_drop_what_built_and_download_once(
+    shop: Workshop, tmp_path: Path, manager: str, lock: str, files: dict[str, str]
+) -> None:
+    manifest = {
+        "name": "n",
+        "version": "1.0.0",
+        "scripts": {"build": "node build.js", "start": "node start.js"},
+        "dependencies": MIME,
+        "devDependencies": IS_NUMBER,
+    }
+    source = lay(
+        tmp_path / "app",
+        files
+        | {
+            "package.json": json.dumps(manifest),
+            "build.js": "require('is-number'); require('fs').writeFileSync('made', '')",
+            "start.js": "for (const name of ['mime/lite', 'is-number']) {\n"
+            "  try { require.resolve(name); console.log(name) } catch {}\n}",
+        },
+    )
+    shop.inside(source, f"export YARN_GLOBAL_FOLDER=/tmp/yarn; {lock}")
+
+    for offline in (False, True):
+        built = shop.build(source, offline=offline)
 
         assert built.status == 0, built.output
         assert f"Using {manager}" in built.output
-        assert shop.run(built, "node -p \"require('mime/package.json').version\"") == "4.0.7\n"
+        assert (built.app / "made").exists()
+        start = built.outcome.process_types["web"]
+        assert "mime/lite\n" in (started := shop.run(built, f"HOME=/tmp {start}"))
+        assert "is-number\n" not in started
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,14 @@ detect() {
  !     or set a buildpack: heroku buildpacks:set <name or URL>
  !     See https://devcenter.heroku.com/articles/buildpacks
 END
+  if [[ -f Dockerfile ]]; then
+    cat <<'END'
+ !     There is a Dockerfile, but Deodar builds with buildpacks only. What it copies and runs needs a
+ !     buildpack of its language; what its CMD starts goes into a Procfile:
+ !       web: the command, listening on $PORT
+ !     Debian packages that it installs come by a buildpack for an Aptfile.
+END
+  fi
   reject "No default language could be detected for this app."
 }
 
