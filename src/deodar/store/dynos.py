@@ -44,6 +44,22 @@ async def admit(tx: Tx, dyno_id: str) -> bool:
     return result.rowcount == 1
 
 
+async def lay(tx: Tx, idle: Dyno) -> bool:
+    """The dyno, which was up, is about to be frozen; False if it may not: the router sends requests to
+    it, or its app is to be awake by now."""
+    app = schema.apps
+    asleep = select(app.c.id).where(app.c.id == table.c.app_id, app.c.asleep_since.is_not(None))
+    result = await tx.execute(
+        update(table)
+        .where(table.c.id == idle.id)
+        .where(table.c.state == State.UP.value)
+        .where(~table.c.routed)
+        .where(asleep.exists())
+        .values(state=idle.state.value, state_since=idle.state_since.timestamp())
+    )
+    return result.rowcount == 1
+
+
 async def is_routed(tx: Tx, dyno_id: str) -> bool:
     row = await tx.first(select(table.c.routed).where(table.c.id == dyno_id))
     return row is not None and bool(row["routed"])

@@ -127,9 +127,19 @@ def steps(before: Dyno, after: Dyno) -> Iterator[tuple[str, str]]:
             yield "starting", "crashed"
         case State.PROVISIONING, State.STARTING:
             yield "provisioning", "starting"
+        case State.UP, State.IDLE:
+            yield "up", "down"
+        case State.IDLE, State.UP:
+            yield "down", "up"
+        case State.PARKED, now:
+            yield "down", "starting"
+            if now is not State.STARTING:
+                yield "starting", now.value
+        case State.IDLE, State.CRASHED:
+            yield "down", "crashed"
         case (
-            (State.STARTING | State.UP | State.IDLE) as was,
-            (State.UP | State.IDLE | State.CRASHED | State.COMPLETE) as now,
+            (State.STARTING | State.UP) as was,
+            (State.UP | State.CRASHED | State.COMPLETE) as now,
         ):
             yield was.value, now.value
         case State.STOPPING, State.DOWN:

@@ -22,13 +22,16 @@ from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.plan import (
     FailRelease,
     Forget,
+    Freeze,
     Kill,
     Launch,
     Limits,
+    Park,
     Start,
     Step,
     Stop,
     Terminate,
+    Thaw,
     Wish,
 )
 from deodar.loops.manifold.supervise import Supervisor
@@ -38,13 +41,14 @@ from deodar.model.dyno import GONE, Dyno, Event, Kind, State
 from deodar.model.formation import ProcessType
 from deodar.model.log import LogLine
 from deodar.model.release import Release
-from deodar.store import apps, dynos, formations, releases, setups
+from deodar.store import apps, dynos, formations, idling, releases, setups
 from deodar.store.db import Database
 from deodar.store.logs import Logs
 
 log = structlog.get_logger("deodar")
 
 AT_ONCE = 4  #: dynos of one app that are started at the same moment
+TOLD = {"cycling": "Cycling", "idle": "Idling"}  #: reasons of a stop that its owner is told
 UNREAD_PAUSE = 0.05  #: seconds until another look whether an ended dyno's output is in the log
 
 
@@ -67,6 +71,7 @@ class Wanted:
             preboot=self.app.preboot,
             pending=self.pending,
             awaited=self.awaited,
+            sleep=self.app.sleep,
         )
 
 
@@ -106,10 +111,11 @@ class Manifold:
     async def keys(self) -> list[str]:
         """Every app that wants a look: something is to be done for it, or a dyno of it is not just up.
 
-        A thousand apps that are as they should be cost five queries, not five thousand.
+        A thousand apps that are as they should be cost six queries, not five thousand.
         """
         async with self._db.read() as tx:
             preboots = await apps.preboots(tx)
+            sleeps = await apps.asleep(tx)
             current = await releases.current_ids(tx)
             pending = await releases.pending_ids(tx)
             awaited = await setups.awaited(tx)
@@ -132,6 +138,7 @@ class Manifold:
                     preboot=preboots[app_id],
                     pending=frozenset(pending.get(app_id, ())),
                     awaited=awaited,
+                    sleep=sleeps.get(app_id),
                 ),
                 present.get(app_id, []),
                 seen.get(app_id, {}),
@@ -144,11 +151,14 @@ class Manifold:
         self, wish: Wish, present: Sequence[Dyno], seen: Mapping[str, Sighting], now: datetime
     ) -> bool:
         return (
-            seen.keys() == {dyno.id for dyno in present}
+            seen.keys() == {dyno.id for dyno in present if dyno.state is not State.PARKED}
             and all(
-                dyno.state in (State.UP, State.IDLE)
-                and seen[dyno.id].running
-                and self._supervisor.watches(dyno)
+                dyno.state is State.PARKED
+                or (
+                    dyno.state is (State.IDLE if seen[dyno.id].frozen else State.UP)
+                    and seen[dyno.id].running
+                    and self._supervisor.watches(dyno)
+                )
                 for dyno in present
             )
             and not plan.plan(wish, present, now, self._limits)
@@ -220,6 +230,10 @@ class Manifold:
         async with self._db.write() as tx:
             await dynos.update_dyno(tx, after)
             tx.ring(after.app_id)
+        self._told(before, after)
+
+    def _told(self, before: Dyno, after: Dyno) -> None:
+        """That a dyno has moved, in the app's log and in ours."""
         self._tell(after, *boot.changes(before, after))
         if before.state is not after.state:
             log.info(
@@ -235,6 +249,7 @@ class Manifold:
 
     async def _act(self, wanted: Wanted, steps: Sequence[Step]) -> None:
         begun = await self._provision(wanted, [step for step in steps if isinstance(step, Start)])
+        await self._park(wanted, [step for step in steps if isinstance(step, Park)])
         async with asyncio.TaskGroup() as group:
             for dyno in begun:
                 group.create_task(self._launch(wanted.app, dyno))
@@ -248,6 +263,10 @@ class Manifold:
                         group.create_task(self._terminate(dyno))
                     case Kill(dyno, error):
                         group.create_task(self._kill(dyno, error))
+                    case Freeze(dyno):
+                        group.create_task(self._freeze(dyno))
+                    case Thaw(dyno):
+                        group.create_task(self._thaw(dyno))
                     case Forget(dyno):
                         group.create_task(self._forget(dyno))
                     case FailRelease():
@@ -257,23 +276,9 @@ class Manifold:
         """Records for the dynos to come, all in one transaction, before anything runs."""
         if not starts:
             return []
-        now = self._clock()
-        types = {each.type: each for each in wanted.formation}
         new = [
-            Dyno(
-                id=str(uuid.uuid4()),
-                app_id=wanted.app.id,
-                type=start.type,
-                number=start.number,
-                kind=Kind.FORMATION,
-                size=types[start.type].size,
-                command=types[start.type].command,
-                release_id=wanted.release.id,
-                release_version=wanted.release.version,
-                slug_id=wanted.release.slug_id,
-                state_since=now,
-                created_at=now,
-                port=boot.PORT if start.type == "web" else None,
+            replace(
+                self._member(wanted, start.type, start.number),
                 crashes=start.crashes,
                 fate=start.instead_of.cause if start.instead_of else None,
             )
@@ -290,6 +295,36 @@ class Manifold:
                 self._tell(dyno, "State changed from crashed to starting")
         return new
 
+    async def _park(self, wanted: Wanted, parks: Sequence[Park]) -> None:
+        """Records of the dynos that are to be when somebody asks for the app."""
+        if not parks:
+            return
+        async with self._db.write() as tx:
+            for park in parks:
+                parked = replace(self._member(wanted, park.type, park.number), state=State.PARKED)
+                await dynos.insert_dyno(tx, parked)
+            tx.ring(wanted.app.id)
+
+    def _member(self, wanted: Wanted, type_: str, number: int) -> Dyno:
+        """A new dyno for that place in the formation."""
+        now = self._clock()
+        wished = next(each for each in wanted.formation if each.type == type_)
+        return Dyno(
+            id=str(uuid.uuid4()),
+            app_id=wanted.app.id,
+            type=type_,
+            number=number,
+            kind=Kind.FORMATION,
+            size=wished.size,
+            command=wished.command,
+            release_id=wanted.release.id,
+            release_version=wanted.release.version,
+            slug_id=wanted.release.slug_id,
+            state_since=now,
+            created_at=now,
+            port=boot.PORT if type_ == "web" else None,
+        )
+
     async def _launch(self, app: App, dyno: Dyno) -> None:
         async with self._starting:
             async with self._db.read() as tx:
@@ -297,6 +332,8 @@ class Manifold:
                 slug = await releases.slug(tx, dyno.slug_id) if dyno.slug_id else None
             if release is None:
                 return  # the app was destroyed a moment ago, its ledger with it
+            if dyno.state is State.PARKED:
+                self._tell(dyno, "Unidling")
             self._tell(dyno, f"Starting process with command `{dyno.command}`")
             spec = boot.spec(app, dyno, release, slug)
             try:
@@ -323,8 +360,8 @@ class Manifold:
             # From here on the router admits it no more, but it may have done so a moment ago.
             routed = await dynos.is_routed(tx, dyno.id)
             tx.ring(dyno.app_id)
-        if why == "cycling":
-            self._tell(dyno, "Cycling")
+        if why in TOLD:
+            self._tell(dyno, TOLD[why])
         log.info("dyno.stopping", app=dyno.app_id, dyno=dyno.name, id=dyno.id, why=why)
         if not routed:
             # Nothing to wait for: the next look would only find that out.
@@ -341,6 +378,29 @@ class Manifold:
         reason = dyno.reason if dyno.state is State.STOPPING else error
         await self._save(dyno, replace(dyno, killed=True, reason=reason))
         await self._engine.signal(dyno.id, signal.SIGKILL)
+
+    async def _freeze(self, dyno: Dyno) -> None:
+        idle = dyno.on(Event.SLEPT, self._clock())
+        # The record comes first: the router admits none that is idle, and whom it admitted stays up.
+        async with self._db.write() as tx:
+            if not await dynos.lay(tx, idle):
+                return
+        try:
+            await self._engine.freeze(dyno.id)
+        except errors.EngineFailed as error:
+            # Somebody may be in it. The next look finds it going on, and it sleeps another time.
+            log.warning("Cannot freeze", app=dyno.app_id, dyno=dyno.name, error=error.message)
+            async with self._db.write() as tx:
+                await idling.rouse(tx, [dyno.app_id], self._clock())
+            return
+        self._tell(idle, "Idling")
+        self._told(dyno, idle)
+
+    async def _thaw(self, dyno: Dyno) -> None:
+        # Here the deed comes first: a request must not be sent to one that stands still.
+        await self._engine.thaw(dyno.id)
+        self._tell(dyno, "Unidling")
+        await self._save(dyno, dyno.on(Event.WOKEN, self._clock()))
 
     async def _fail_release(self, wanted: Wanted, step: FailRelease) -> None:
         async with self._db.write() as tx:

@@ -12,6 +12,8 @@ from deodar.engines.base import Sighting
 from deodar.model import dyno as rules
 from deodar.model.dyno import Dyno, Event, Kind, State
 from deodar.model.formation import ProcessType, size_of
+from deodar.model.idling import Depth
+from deodar.model.idling import Sleep as SleepWish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,11 @@ class Wish:
     cycling: str | None = None  #: id of the dyno whose turn it is
     pending: frozenset[str] = frozenset()  #: releases that wait for their release phase
     awaited: frozenset[str] = frozenset()  #: ids of dynos whose end others wait for
+    sleep: SleepWish | None = None  #: how the app sleeps, if it does
+
+    def lies(self, process_type: str) -> bool:
+        """Whether dynos of that type are to sleep."""
+        return self.sleep is not None and self.sleep.takes(process_type)
 
     def of(self, dyno: Dyno) -> ProcessType | None:
         """The line of the formation that wishes for this dyno, if one does."""
@@ -95,19 +102,43 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """Nobody asks for it: it shall stand still."""
+
+    dyno: Dyno
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """As Start, of an app that sleeps: a record, and no process until somebody asks."""
+
+    type: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Somebody asks for it: it goes on."""
+
+    dyno: Dyno
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """It has ended and nobody needs its record."""
 
     dyno: Dyno
 
 
-Step = Start | Launch | Stop | Terminate | Kill | Forget | FailRelease
+Step = Start | Launch | Stop | Terminate | Kill | Freeze | Thaw | Park | Forget | FailRelease
 
 
 def notice(dyno: Dyno, sighting: Sighting | None, now: datetime, limits: Limits) -> Dyno:
     """The dyno as it is after a look at the engine; unchanged while all is as it was."""
-    if not dyno.runs or (sighting is not None and sighting.running):
+    if not dyno.runs:
         return dyno
+    if sighting is not None and sighting.running:
+        return notice_stillness(dyno, sighting, now)
     status = sighting.exit_status if sighting else None
     ended = replace(
         dyno.on(Event.EXITED, now),
@@ -115,6 +146,15 @@ def notice(dyno: Dyno, sighting: Sighting | None, now: datetime, limits: Limits)
         reason=dyno.reason or explain(dyno, sighting),
     )
     return crash(ended, dyno, now, limits) if ended.state is State.CRASHED else ended
+
+
+def notice_stillness(dyno: Dyno, sighting: Sighting, now: datetime) -> Dyno:
+    """One that runs, and whether it stands still: after a kill between the deed and its record."""
+    if dyno.state is State.UP and sighting.frozen:
+        return dyno.on(Event.SLEPT, now)
+    if dyno.state is State.IDLE and not sighting.frozen:
+        return dyno.on(Event.WOKEN, now)
+    return dyno
 
 
 def rebase(dyno: Dyno, now: datetime) -> Dyno:
@@ -208,6 +248,10 @@ def judge(
         case State.PROVISIONING:
             wanted = unwanted(dyno, wish, now) is None or is_phase(dyno, wish)
             return Launch(dyno) if wanted else Forget(dyno)
+        case State.PARKED:
+            if unwanted(dyno, wish, now) is not None:
+                return Forget(dyno)
+            return None if wish.lies(dyno.type) else Launch(dyno)
         case State.STARTING | State.UP | State.IDLE:
             return judge_running(dyno, wish, dynos, now, limits)
         case State.STOPPING:
@@ -241,7 +285,18 @@ def judge_running(
             f"Error R10 (Boot timeout) -> Web process failed to bind to $PORT within {seconds} "
             "seconds of launch",
         )
-    return None
+    if dyno.kind is Kind.FORMATION and wish.sleep is not None and wish.lies(dyno.type):
+        return lay(dyno, wish.sleep)
+    return Thaw(dyno) if dyno.state is State.IDLE else None
+
+
+def lay(dyno: Dyno, sleep: SleepWish) -> Step | None:
+    """How one that runs comes to sleep. What boots still is let boot; the router lets go of it first."""
+    if dyno.routed or dyno.state is State.STARTING:
+        return None
+    if sleep.depth is Depth.STOPPED:
+        return Stop(dyno, "idle")
+    return Freeze(dyno) if dyno.state is State.UP else None
 
 
 def judge_stopping(dyno: Dyno, now: datetime, limits: Limits) -> Step | None:
@@ -322,6 +377,8 @@ def stands(dyno: Dyno, wish: Wish) -> bool:
         and dyno.size == wished.size
         and dyno.id != wish.cycling
         and dyno.state not in (State.STOPPING, State.DOWN, State.COMPLETE)
+        # Who sleeps has not crashed: it is parked in its place.
+        and not (dyno.state is State.CRASHED and wish.lies(dyno.type))
     )
 
 
@@ -348,12 +405,12 @@ def succeeded(dyno: Dyno, wish: Wish, dynos: Iterable[Dyno]) -> bool:
 
 
 def fill(wish: Wish, dynos: Sequence[Dyno]) -> list[Step]:
-    """A Start for each place in the formation where no dyno stands, lowest numbers first."""
+    """A Start, or Park, for each place in the formation where no dyno stands, lowest numbers first."""
     taken = {
         (dyno.type, dyno.number) for dyno in dynos if stands(dyno, wish) or held(dyno, wish, dynos)
     }
     return [
-        Start(each.type, number)
+        Park(each.type, number) if wish.lies(each.type) else Start(each.type, number)
         for each in wish.formation
         for number in range(1, each.quantity + 1)
         if (each.type, number) not in taken
