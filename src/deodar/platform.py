@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from deodar import doors
 from deodar.actions import accounts
-from deodar.adapters import ca
+from deodar.adapters import ca, memory
 from deodar.adapters.disk import Disk
 from deodar.adapters.git import Repositories
 from deodar.adapters.haproxy.process import Haproxy
@@ -35,6 +35,7 @@ from deodar.loops.compiler.loop import Compiler
 from deodar.loops.compiler.pipeline import Pipeline
 from deodar.loops.housekeeping.loop import Housekeeping
 from deodar.loops.housekeeping.plan import Rules
+from deodar.loops.idling.loop import Idling
 from deodar.loops.logplane.intake import Intake
 from deodar.loops.manifold import exec as tunnels
 from deodar.loops.manifold.attach import Switchboard
@@ -149,6 +150,15 @@ class Platform:
             ring=self.bell.ring,
             domain=settings.domain,
             drain=timedelta(seconds=settings.drain_timeout),
+            beat=settings.idle_look,
+        )
+        self.idling = Idling(
+            db=self.db,
+            engine=self.engine,
+            clock=self.clock,
+            defaults=settings.idling,
+            available=memory.available,
+            every=settings.idle_look,
         )
         self.vitals = Vitals(
             db=self.db,
@@ -219,6 +229,8 @@ class Platform:
         # No bell rings for it either: memory and load are looked at by the clock.
         looking = Driver("vitals", self.vitals.reconcile, self.vitals.keys)
         group.create_task(looking.run(), name="vitals")
+        sleeping = Driver("idling", self.idling.reconcile, self.idling.keys)
+        group.create_task(sleeping.run(), name="idling")
         group.create_task(self.routing.run(), name="router")
 
     def _open_doors(self, group: asyncio.TaskGroup) -> None:

@@ -2,12 +2,14 @@
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deodar.model import errors
+from deodar.model import errors, tuning
+from deodar.model.idling import Bed, Defaults, rule_of
 
 GB = 1000**3
 UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": GB, "TB": 1000 * GB}
@@ -128,6 +130,9 @@ class Settings:
     dyno_disk: int = 4 * GB  #: bytes that a dyno may write to its own disk
     zram: int | None = None  #: bytes of swap in RAM where the machine has none; None: none is made
     disk_floor: int | None = None  #: free bytes below which builds pause; None: 1 GB or 2 %
+    #: when apps sleep that say nothing themselves
+    idling: Defaults = field(default_factory=Defaults)
+    idle_look: float = 60  #: seconds from one look at who is not asked for to the next
 
     @property
     def tunnel_host(self) -> str:
@@ -227,5 +232,23 @@ def read(environ: Mapping[str, str]) -> Settings:
         build_disk=size("DEODAR_BUILD_DISK") or 10 * GB,
         dyno_disk=size("DEODAR_DYNO_DISK") or 4 * GB,
         disk_floor=size("DEODAR_DISK_FLOOR"),
+        idling=_idling(environ, number),
+        idle_look=max(number("DEODAR_IDLE_LOOK", 60), 0.1),
         zram=zram("DEODAR_ZRAM"),
+    )
+
+
+def _idling(environ: Mapping[str, str], number: Callable[[str, float], float]) -> Defaults:
+    """Raises InvalidParams."""
+    workers = environ.get("DEODAR_IDLE_WORKERS") or "on"
+    tuning.IDLE_WORKERS.check(workers)
+    depth = environ.get("DEODAR_IDLE_DEPTH") or Bed.SINK.value
+    tuning.IDLE_DEPTH.check(depth)
+    rule = environ.get("DEODAR_IDLE_AFTER") or "eco"
+    return Defaults(
+        rule=rule_of("DEODAR_IDLE_AFTER", rule),
+        workers=workers == "on",
+        bed=Bed(depth),
+        reclaim_after=timedelta(minutes=number("DEODAR_IDLE_RECLAIM_AFTER", 10)),
+        stop_after=timedelta(minutes=number("DEODAR_IDLE_STOP_AFTER", 24 * 60)),
     )

@@ -225,7 +225,7 @@ def test_a_fresh_haproxy_is_told_of_all_apps_at_once() -> None:
 def test_a_server_that_drains_is_looked_at_again_and_again(
     has: Dyno, seconds: float | None
 ) -> None:
-    assert plan.next_look([has], {NAME: seen()}, NOW) == seconds
+    assert plan.next_look(wanted(has), {NAME: seen()}, NOW) == seconds
 
 
 def test_an_app_has_its_own_name_and_its_domains() -> None:

@@ -170,7 +170,9 @@ def test_a_request_that_no_app_was_asked_is_in_no_log(line: str) -> None:
 
 async def read(file: Path, logs: Logs) -> None:
     """A reader's life: it reads all there is, and is killed."""
-    reader = requests.Requests(file, logs, lambda slot: "shop" if slot == 7 else None)
+    reader = requests.Requests(
+        file, logs, lambda slot: "shop" if slot == 7 else None, saw=lambda app, at: None
+    )
     task = asyncio.create_task(reader.serve())
     for _ in range(5):
         await asyncio.sleep(0)

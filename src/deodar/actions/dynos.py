@@ -11,7 +11,7 @@ from typing import Literal
 from deodar.model import errors, formation
 from deodar.model.app import App, ConfigVars
 from deodar.model.dyno import EXIT_CODE, GONE, Dyno, Kind, State
-from deodar.store import dynos, formations, releases
+from deodar.store import dynos, formations, idling, releases
 from deodar.store.db import Tx
 
 ONE_OFF_LIMIT = 50  #: at once per app (devcenter: one-off-dynos)
@@ -137,6 +137,13 @@ async def find(tx: Tx, app: App, identity: str) -> Dyno:
     raise errors.NotFound("dyno", f"Couldn't find that dyno ({identity}).")
 
 
+async def enter(tx: Tx, app: App, identity: str) -> Dyno:
+    """The dyno with that name or id, for somebody to enter: its app is woken. Raises NotFound."""
+    dyno = await find(tx, app, identity)
+    await idling.wake(tx, app.id)
+    return dyno
+
+
 async def shown(tx: Tx, app: App) -> list[Dyno]:
     """The dynos that people see: no ended ones, and of a name only the newest.
 
@@ -154,4 +161,5 @@ async def _condemn(tx: Tx, app: App, condemned: Sequence[Dyno], why: Why) -> Non
     for dyno in condemned:
         await dynos.condemn(tx, dyno.id, why)
     if condemned:
+        await idling.wake(tx, app.id)
         tx.ring(app.id)

@@ -7,7 +7,7 @@ from deodar.model import errors, formation
 from deodar.model.app import App
 from deodar.model.formation import ProcessType
 from deodar.model.release import PHASE
-from deodar.store import formations
+from deodar.store import formations, idling
 from deodar.store.db import Tx
 
 
@@ -32,6 +32,7 @@ async def scale(tx: Tx, app: App, wishes: Sequence[Wish]) -> list[ProcessType]:
     result = list(wished.values())
     if result != present:
         await formations.replace(tx, app.id, result)
+        await idling.wake(tx, app.id)
         tx.ring(app.id)
     return result
 

@@ -14,7 +14,7 @@ from deodar.model import errors, formation, release
 from deodar.model.app import App, ConfigVars
 from deodar.model.formation import ProcessType
 from deodar.model.release import PHASE, Release, ReleaseStatus, Slug
-from deodar.store import apps, formations, releases
+from deodar.store import apps, formations, idling, releases
 from deodar.store.db import Tx
 
 
@@ -152,6 +152,7 @@ async def put_to_work(tx: Tx, app: App, slug: Slug | None, *, now: datetime) -> 
         await formations.replace(tx, app.id, reshape(present, slug.process_types))
         app = replace(app, stack=slug.stack, slug_size=slug.size)
     await apps.update_app(tx, replace(app, updated_at=now, released_at=now))
+    await idling.wake(tx, app.id)
     tx.ring(app.id)
 
 

@@ -33,9 +33,9 @@ class Manager:
     async def admit(self, call: Call) -> Response:
         wish = await call.body(wire.KeyUpdate)
         key = grant.key_of(wish.client_key)
-        async with call.read() as tx:
+        async with call.write() as tx:
             app = await call.app_called(tx, _app_name(call))
-            dyno = await dynos.find(tx, app, call.word("dyno"))
+            dyno = await dynos.enter(tx, app, call.word("dyno"))
         if not _open(dyno):
             raise errors.Conflict(f"{dyno.name} does not run. Try again once it is up.")
         text = str(Grant(dyno.id, grant.fingerprint(key)))

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, RowMapping, delete, insert, select, update
 
-from deodar.model.app import AppId
+from deodar.model.app import AppId, ConfigVars
 from deodar.model.formation import ProcessType
 from deodar.model.release import Entry, Release, ReleaseStatus, Slug
 from deodar.store import schema
@@ -192,6 +192,12 @@ async def current_ids(tx: Tx) -> dict[str, str]:
     """The id of every app's current release, by app."""
     rows = await tx.all(select(table.c.app_id, table.c.id).where(table.c.current))
     return {row["app_id"]: row["id"] for row in rows}
+
+
+async def current_configs(tx: Tx) -> dict[str, ConfigVars]:
+    """The config vars that each app runs with, by app."""
+    rows = await tx.all(select(table.c.app_id, table.c.config).where(table.c.current))
+    return {row["app_id"]: tx.unseal(row["config"]) for row in rows}
 
 
 async def get(tx: Tx, release_id: str) -> Release | None:

@@ -9,7 +9,15 @@ import csv
 from pathlib import Path
 
 from deodar.adapters.haproxy.config import Layout, server_address
-from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, slot_name, slot_number
+from deodar.adapters.haproxy.table import (
+    SLOT_PREFIX,
+    Mode,
+    Seen,
+    Server,
+    Slot,
+    slot_name,
+    slot_number,
+)
 from deodar.model import errors
 
 TIMEOUT = 10.0  #: seconds; a busy HAProxy answers in milliseconds
@@ -87,6 +95,13 @@ def parse_sessions(text: str) -> dict[str, int]:
     return {row["svname"]: int(row["scur"]) for row in rows}
 
 
+def parse_busy(text: str) -> set[int]:
+    """`show stat` of backends: the slots of those in which requests or tunnels run now."""
+    rows = csv.DictReader(text.removeprefix("# ").splitlines())
+    busy = (row["pxname"] for row in rows if int(row["scur"]))
+    return {slot_number(name) for name in busy if name.startswith(SLOT_PREFIX)}
+
+
 def parse_info(text: str) -> dict[str, str]:
     pairs = (line.partition(": ") for line in text.splitlines() if line)
     return {key: value for key, _, value in pairs}
@@ -155,6 +170,10 @@ class Runtime:
                 for name, (server, mode) in servers.items()
             },
         )
+
+    async def busy_slots(self) -> set[int]:
+        """Every slot in which a request or a tunnel runs now. Costs some milliseconds a thousand."""
+        return parse_busy(await self._ask("show stat -1 2 -1"))
 
     async def set_host(self, host: str, slot: int) -> None:
         async with self._one_at_a_time:

@@ -48,9 +48,12 @@ class Slot:
     servers: Mapping[str, Seen] = field(default_factory=dict)  #: by name
 
 
+SLOT_PREFIX = "app_"
+
+
 def slot_name(slot: int) -> str:
-    return f"app_{slot:04d}"
+    return f"{SLOT_PREFIX}{slot:04d}"
 
 
 def slot_number(name: str) -> int:
-    return int(name.removeprefix("app_"))
+    return int(name.removeprefix(SLOT_PREFIX))

@@ -15,6 +15,7 @@ from deodar.adapters.haproxy import Haproxy
 from deodar.adapters.haproxy.table import Mode, Slot, Table
 from deodar.kit.clock import Clock
 from deodar.loops.routing import plan
+from deodar.loops.routing.activity import Activity
 from deodar.loops.routing.plan import (
     Add,
     AddHost,
@@ -23,6 +24,7 @@ from deodar.loops.routing.plan import (
     Free,
     Remove,
     RemoveHost,
+    Rouse,
     Show,
     Step,
     Wanted,
@@ -32,7 +34,7 @@ from deodar.loops.routing.waker import Waker
 from deodar.model import errors
 from deodar.model.app import App
 from deodar.model.dyno import Dyno
-from deodar.store import apps, domains, dynos, formations, releases
+from deodar.store import apps, domains, dynos, formations, idling, releases
 from deodar.store.db import Database, Tx
 from deodar.store.logs import Logs
 
@@ -58,6 +60,7 @@ class Routing:
         ring: Callable[[str], None],
         domain: str,
         drain: timedelta,
+        beat: float = 60,
     ) -> None:
         self._db = db
         self._haproxy = haproxy
@@ -68,7 +71,12 @@ class Routing:
         self._domain = domain
         self._drain = drain
         self._waker = Waker(haproxy.layout.wake, self._wake)
-        self._requests = Requests(haproxy.layout.requests, logs, self.app_of)
+        self._activity = Activity(db, self._runtime, clock, self.app_of, beat=beat)
+        self._requests = Requests(
+            haproxy.layout.requests, logs, self.app_of, saw=self._activity.saw
+        )
+        self._called: set[str] = set()  #: apps that somebody waits for, and the store is to know
+        self._calls = asyncio.Event()
         self._apps: dict[int, str] = {}  #: slot → app
         self._served: dict[
             str, datetime
@@ -89,6 +97,8 @@ class Routing:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._waker.serve(), name="waker")
             group.create_task(self._requests.serve(), name="requests")
+            group.create_task(self._activity.serve(), name="activity")
+            group.create_task(self._rouse(), name="rouse")
             group.create_task(self._watch(), name="haproxy")
 
     def app_of(self, slot: int) -> str | None:
@@ -112,12 +122,13 @@ class Routing:
         await self._certify(wanted.hosts)
         now = self._clock()
         seen = await self._runtime.slot(slot)
-        steps = plan.plan(wanted, seen, now, drain=self._drain)
+        asked = self._activity.untold(app_id) or self._waker.waits(slot)
+        steps = plan.plan(wanted, seen, now, drain=self._drain, asked=asked)
         unfinished = await self._act(wanted, steps)
         if steps:
             seen = await self._runtime.slot(slot)
         self._answer(wanted, seen)
-        rest = plan.next_look(wanted.dynos, seen.servers, now)
+        rest = plan.next_look(wanted, seen.servers, now)
         return min(rest or plan.RETRY, plan.RETRY) if unfinished else rest
 
     async def _wanted(self, tx: Tx, app: App) -> Wanted:
@@ -179,6 +190,8 @@ class Routing:
                     await self._runtime.set_code(slot, code)
                 case Free(dyno):
                     freed.append(dyno)
+                case Rouse():
+                    self._call(self._apps[slot])
                 case Drain(name):
                     await self._runtime.drain(slot, name)
                 case Cut(name, dyno):
@@ -213,7 +226,26 @@ class Routing:
         """Somebody waits for a dyno of this slot's app."""
         app_id = self._apps.get(slot)
         if app_id is not None:
-            self._ring(app_id)
+            self._call(app_id)
+
+    def _call(self, app_id: str) -> None:
+        self._called.add(app_id)
+        self._calls.set()
+
+    async def _rouse(self) -> None:
+        """Says in the store which apps are asked for, all that were called at once in one go."""
+        while True:
+            await self._calls.wait()
+            self._calls.clear()
+            called, self._called = self._called, set()
+            try:
+                async with self._db.write() as tx:
+                    await idling.rouse(tx, called, self._clock())
+            except errors.StoreFailed as error:
+                log.error("Cannot wake apps", error=error.message)
+                await asyncio.sleep(RESTART_PAUSE)
+                self._called |= called
+                self._calls.set()
 
     # Certificates.
 

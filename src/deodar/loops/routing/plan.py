@@ -85,10 +85,15 @@ class Free:
     dyno: Dyno
 
 
-Step = AddHost | RemoveHost | Show | Add | Drain | Cut | Remove | Free
+@dataclass(frozen=True, slots=True)
+class Rouse:
+    """The app is to sleep, but somebody asks for it: say in the store that it is to be awake."""
+
+
+Step = AddHost | RemoveHost | Show | Add | Drain | Cut | Remove | Free | Rouse
 
 #: the order of doing: what lets requests in, before what waits for some to end
-ORDER: tuple[type, ...] = (Add, AddHost, Show, RemoveHost, Free, Drain, Cut, Remove)
+ORDER: tuple[type, ...] = (Rouse, Add, AddHost, Show, RemoveHost, Free, Drain, Cut, Remove)
 
 
 def hosts(app: App, domains: Iterable[str], *, domain: str) -> frozenset[str]:
@@ -135,7 +140,10 @@ def _rests(dyno: Dyno, now: datetime) -> bool:
     return dyno.state is State.CRASHED and (dyno.restart_at is None or dyno.restart_at > now)
 
 
-def plan(wanted: Wanted, slot: Slot, now: datetime, *, drain: timedelta) -> list[Step]:
+def plan(
+    wanted: Wanted, slot: Slot, now: datetime, *, drain: timedelta, asked: bool = False
+) -> list[Step]:
+    """`asked` is whether somebody asked for the app that the store does not know of."""
     steps: list[Step] = [
         *(AddHost(host) for host in sorted(wanted.hosts - slot.hosts)),
         *(RemoveHost(host) for host in sorted(slot.hosts - wanted.hosts)),
@@ -143,10 +151,17 @@ def plan(wanted: Wanted, slot: Slot, now: datetime, *, drain: timedelta) -> list
     shown = code(wanted, now)
     if shown != slot.code:
         steps.append(Show(shown))
+    asked = asked or any(_kept(dyno, slot) for dyno in wanted.dynos)
+    if wanted.app.sleep is not None and asked:
+        steps.append(Rouse())
     names = {server_name(dyno) for dyno in wanted.dynos}
     steps += [Remove(name) for name in slot.servers if name not in names]
     for dyno in wanted.dynos:
-        step = judge(dyno, slot.servers.get(server_name(dyno)), now, drain=drain)
+        seen = slot.servers.get(server_name(dyno))
+        if wanted.app.sleep is not None and serves(dyno):
+            step = None if asked else _lull(dyno, seen)
+        else:
+            step = judge(dyno, seen, now, drain=drain)
         if step is not None:
             steps.append(step)
     return sorted(steps, key=lambda step: ORDER.index(type(step)))
@@ -175,6 +190,20 @@ def _admit(dyno: Dyno, seen: Seen | None) -> Step | None:
     return None
 
 
+def _kept(dyno: Dyno, slot: Slot) -> bool:
+    """Whether somebody is still on a dyno which is let go."""
+    seen = slot.servers.get(server_name(dyno))
+    return serves(dyno) and seen is not None and seen.mode is Mode.DRAIN and seen.sessions > 0
+
+
+def _lull(dyno: Dyno, seen: Seen | None) -> Step | None:
+    """The next step for one whose app is to sleep: nobody is sent to it, and if nobody is there, it
+    is the manifold's to freeze or stop."""
+    if seen is None:
+        return Free(dyno) if dyno.routed else None
+    return Drain(seen.server.name) if seen.mode is Mode.READY else Remove(seen.server.name, dyno)
+
+
 def _let_go(dyno: Dyno, seen: Seen, now: datetime, *, drain: timedelta) -> Step | None:
     if seen.mode is Mode.READY:
         return Drain(seen.server.name)
@@ -201,6 +230,7 @@ def table(every: Iterable[Wanted], now: datetime) -> Table:
                 server_of(dyno) for dyno in wanted.dynos if dyno.routed and serves(dyno)
             )
             for wanted in every
+            if wanted.app.sleep is None
         },
     )
 
@@ -213,11 +243,13 @@ def clear(slot: Slot) -> list[Step]:
     ]
 
 
-def next_look(dynos: Iterable[Dyno], servers: Mapping[str, Seen], now: datetime) -> float | None:
+def next_look(wanted: Wanted, servers: Mapping[str, Seen], now: datetime) -> float | None:
     """Seconds until something must be looked at again; None when only a bell can bring news."""
     looks = []
-    for dyno in dynos:
-        if dyno.state is State.STOPPING and server_name(dyno) in servers:
+    for dyno in wanted.dynos:
+        if wanted.app.sleep is not None and serves(dyno) and server_name(dyno) in servers:
+            looks.append(FIRST_LOOK)
+        elif dyno.state is State.STOPPING and server_name(dyno) in servers:
             waited = (now - dyno.state_since).total_seconds()
             looks.append(min(max(waited / 10, FIRST_LOOK), LAST_LOOK))
         elif dyno.state is State.CRASHED and dyno.restart_at is not None and dyno.restart_at > now:

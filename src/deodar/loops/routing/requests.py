@@ -164,17 +164,26 @@ class Mark:
 
 
 class Requests:
-    """Reads HAProxy's request log. `app_of(slot)` says whose request it was.
+    """Reads HAProxy's request log. `app_of(slot)` says whose request it was; `saw(app, at)` is told of
+    the last of each app.
 
     What an app's log has of the file is kept in that log, with the lines; the mark beside the file only
     says where to begin. So after a kill -9 some lines are read again, and none is told twice.
     """
 
-    def __init__(self, file: Path, logs: Logs, app_of: Callable[[int], str | None]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        logs: Logs,
+        app_of: Callable[[int], str | None],
+        *,
+        saw: Callable[[str, datetime], None],
+    ) -> None:
         self._file = file
         self._mark_file = file.with_suffix(".mark")
         self._logs = logs
         self._app_of = app_of
+        self._saw = saw
         self._mark = Mark(id="", offset=0)
         self._given_back = 0
 
@@ -232,6 +241,8 @@ class Requests:
         except errors.StoreFailed as error:
             log.warning("Cannot tell requests", error=error.message)
             return False
+        for app_id, lines in by_app.items():
+            self._saw(app_id, lines[-1][1].at)
         return True
 
     def _keep(self, mark: Mark) -> None:

@@ -1,0 +1,1 @@
+"""Puts apps to sleep that nobody asks for, and lets them sink."""
