@@ -1,4 +1,5 @@
 import hashlib
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -88,19 +89,31 @@ async def test_an_uploaded_source_is_built(world: Given, conforms: Given) -> Non
         "Say hello",
         ("heroku/go", "heroku/nodejs"),
     )
-    source = world.context.settings.paths.builds / build.id / "source.tar"
+    source = world.context.settings.paths.builds / build.id / "upload"
     assert source.read_bytes() == ARCHIVE
     assert world.rung == [app["id"]]
+
+
+async def test_a_source_elsewhere_is_left_for_the_compiler_to_fetch(world: Given) -> None:
+    await world.create()
+    blob = {"url": "https://example.com/source.tgz?token=x", "checksum": "SHA256:00"}
+
+    answer = await world.send("POST", "/apps/example-app/builds", {"source_blob": blob})
+
+    assert answer.status_code == 201
+    folder = world.context.settings.paths.builds / answer.json()["id"]
+    assert json.loads((folder / "address.json").read_text()) == blob
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(
     ("changed", "status", "message"),
     [
         (
-            {"url": "https://example.com/source.tgz"},
+            {"url": "ftp://example.com/source.tgz"},
             422,
-            "Invalid source_blob.url: only what was uploaded here is built. Ask `POST /sources` for "
-            "a URL, PUT the archive there, and name its get_url.",
+            "Invalid source_blob.url: give an http or https address, or ask `POST /sources` for one, "
+            "PUT the archive there, and name its get_url.",
         ),
         (
             {"checksum": "SHA256:00"},

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from deodar.actions import releases
-from deodar.model import errors
+from deodar.model import errors, tuning
 from deodar.model import release as words
 from deodar.model.app import App
-from deodar.model.build import Build, BuildStatus
+from deodar.model.build import NEWER, Build, BuildStatus
 from deodar.model.release import Release, Slug
 from deodar.store import apps, builds
 from deodar.store import releases as ledger
@@ -32,7 +32,10 @@ async def create(
     now: datetime,
     buildpacks: Sequence[str] = (),
 ) -> Build:
-    """A build of the source that lies ready under `build_id`; the compiler takes it up."""
+    """A build of the source that lies ready under `build_id`; the compiler takes it up.
+
+    Where the app says so, those of its builds that wait or run are canceled (DEODAR_NEWEST_BUILD).
+    """
     build = Build(
         id=build_id,
         app_id=app.id,
@@ -44,9 +47,23 @@ async def create(
         created_at=now,
         updated_at=now,
     )
+    if await newest_only(tx, app.id):
+        await _supersede(tx, app, now=now)
     await builds.insert_build(tx, build)
     tx.ring(app.id)
     return build
+
+
+async def newest_only(tx: Tx, app_id: str) -> bool:
+    """Whether the app wants its newest build alone."""
+    current = await ledger.current(tx, app_id)
+    return current is not None and tuning.NEWEST_BUILD.of(current.config, default=False)
+
+
+async def _supersede(tx: Tx, app: App, *, now: datetime) -> None:
+    for each in await builds.of_app(tx, app.id):
+        if each.status is BuildStatus.PENDING and each.release_id is None:
+            await cancel(tx, each, user=NEWER, now=now)
 
 
 async def cancel(tx: Tx, build: Build, *, user: str, now: datetime) -> Build:
@@ -64,6 +81,8 @@ async def cancel(tx: Tx, build: Build, *, user: str, now: datetime) -> Build:
 
 
 def told_canceled(build: Build) -> str:
+    if build.canceled_by == NEWER:
+        return "Build canceled: a newer one was pushed"
     return f"The build was canceled by {build.canceled_by}."
 
 

@@ -55,6 +55,37 @@ async def set_config(
     )
 
 
+async def set_config_at_once(
+    tx: Tx,
+    app: App,
+    changes: Mapping[str, str | None],
+    *,
+    description: str,
+    user: str,
+    now: datetime,
+) -> Release:
+    """As `set_config`, but without a release phase: add-ons change config vars so, and one whose phase
+    fails would keep the app from a database that has moved (devcenter: release-phase).
+
+    Behind a release that is pending it waits for that all the same.
+    """
+    latest = await _latest(tx, app)
+    config = app_rules.merge_config(latest.config, changes)
+    if config == latest.config:
+        return latest
+    slug = await releases.slug(tx, latest.slug_id) if latest.slug_id else None
+    return await _enter(
+        tx,
+        app,
+        slug=slug,
+        config=config,
+        description=description,
+        user=user,
+        now=now,
+        command=None,
+    )
+
+
 async def deploy(
     tx: Tx, app: App, slug: Slug, *, description: str, user: str, now: datetime
 ) -> Release:
@@ -121,6 +152,30 @@ async def _append(
     now: datetime,
 ) -> Release:
     command = slug.process_types.get(PHASE) if slug else None
+    return await _enter(
+        tx,
+        app,
+        slug=slug,
+        config=config,
+        description=description,
+        user=user,
+        now=now,
+        command=command,
+    )
+
+
+async def _enter(
+    tx: Tx,
+    app: App,
+    *,
+    slug: Slug | None,
+    config: ConfigVars,
+    description: str,
+    user: str,
+    now: datetime,
+    command: str | None,
+) -> Release:
+    """`command` is that of its release phase; None if it has none."""
     waits = command is not None or bool(await releases.pending(tx, app.id))
     new = Release(
         id=str(uuid.uuid4()),

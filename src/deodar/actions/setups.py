@@ -123,7 +123,7 @@ async def _build(tx: Tx, app: App, setup: Setup, build_id: str, *, now: datetime
         tx,
         app,
         build_id=build_id,
-        commit=setup.source.get("version"),
+        commit=setup.source.get("version", ""),
         commit_description=None,
         user=setup.user,
         now=now,

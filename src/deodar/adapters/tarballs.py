@@ -67,24 +67,30 @@ def _below_app(name: str) -> str:
     return f"./{APP}/{inner}" if inner else f"./{APP}"
 
 
-async def take_source(tarball: Path, target: Path, *, member: str, limit: int) -> str | None:
-    """The source at `target` with its files at its top, as a build wants them, and the text of its file
-    `member`; None if it has none.
+async def take_source(tarball: Path, target: Path) -> None:
+    """The source at `target` with its files at its top, as a build wants them.
 
     GitHub and the like pack everything below one folder: that one is taken away. Raises BuildFailed for
-    what is no tar or too large, and for a `member` that is over `limit` bytes or no UTF-8.
+    what is no tar or too large.
     """
-    return await asyncio.to_thread(_take_source, tarball, target, member, limit)
+    await asyncio.to_thread(_take_source, tarball, target)
 
 
-def _take_source(tarball: Path, target: Path, member: str, limit: int) -> str | None:
+async def text_of(source: Path, member: str, *, limit: int) -> str | None:
+    """The text of a source's file; None if it has none of that name. Raises BuildFailed for one that is
+    over `limit` bytes or no UTF-8."""
+    return await asyncio.to_thread(_text_of, source, member, limit)
+
+
+def _take_source(tarball: Path, target: Path) -> None:
+    half = target.with_name(f"{target.name}.part")
     with _told_of_breakage():
         folder = _common_folder(_names(tarball))
         if folder is None:
-            shutil.copyfile(tarball, target)
+            shutil.copyfile(tarball, half)
         else:
-            _lift(tarball, target, folder)
-        return _text_of(target, member, limit)
+            _lift(tarball, half, folder)
+    half.rename(target)
 
 
 @contextmanager
@@ -136,7 +142,7 @@ def _lift(tarball: Path, target: Path, folder: str) -> None:
 
 
 def _text_of(tarball: Path, member: str, limit: int) -> str | None:
-    with tarfile.open(tarball) as source:
+    with _told_of_breakage(), tarfile.open(tarball) as source:
         for each in source:
             if _plain(each.name) != member or not each.isreg():
                 continue

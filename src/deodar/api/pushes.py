@@ -3,6 +3,9 @@
 The hook's side, and the words between them, are in `hooks/pre_receive.py`. While a hook is connected
 its app takes no other push, so the lock goes when the hook does, however it dies. A pusher who leaves
 does not end the build: the build is a wish in the store by then.
+
+An app that wants its newest build alone (DEODAR_NEWEST_BUILD) takes a push beside another one, whose
+build that cancels; unless that has made its release, for its commit is about to become the branch's.
 """
 
 import asyncio
@@ -21,11 +24,13 @@ from deodar.api.outputs import Outputs
 from deodar.kit.clock import Clock
 from deodar.kit.conversations import Conversations
 from deodar.model import errors
-from deodar.model.build import BuildStatus
+from deodar.model.build import Build, BuildStatus
 from deodar.store import apps, builds
-from deodar.store.db import Database
+from deodar.store.db import Database, Tx
 
 log = structlog.get_logger("deodar")
+
+ANOTHER = "Another push to this app is being built. Push again when it has ended."
 
 
 class Pushes:
@@ -49,7 +54,7 @@ class Pushes:
         self._clock = clock
         self._repositories = repositories
         self._outputs = outputs
-        self._pushing: set[str] = set()  #: apps
+        self._pushing: dict[str, list[str]] = {}  #: ids of the builds that are pushed, by app
 
     async def serve(self) -> None:
         # One that a killed process left behind would refuse us the name.
@@ -78,8 +83,8 @@ class Pushes:
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         app_id, user = await _read(reader, "push")
         self._disk.check()
-        async with self._one_at_a_time(app_id):
-            build_id = wishes.new_id()
+        build_id = wishes.new_id()
+        async with self._turn(app_id, build_id):
             writer.write(_line("build", build_id))
             try:
                 ref, commit, subject = await _read(reader, "source")
@@ -89,26 +94,36 @@ class Pushes:
                 shutil.rmtree(self.builds / build_id, ignore_errors=True)
                 raise
             log.info("push.taken", app=app_id, build=build_id, commit=commit)
+            told = False
             async for data in self._outputs.follow(app_id, build_id):
-                writer.write(_line("output", str(len(data))) + data)
+                told = True
+                writer.write(_output(data))
                 await writer.drain()
-            succeeded = await self._succeeded(app_id, build_id)
+            build = await self._find(app_id, build_id)
+            succeeded = build is not None and build.status is BuildStatus.SUCCEEDED
+            if build is not None and build.message and not told:
+                # It was canceled before the compiler had a word to say.
+                writer.write(_output(f" !     {build.message}\n".encode()))
             if succeeded:
                 await self._repositories.point_head(app_id, ref)
             writer.write(_line("end", "0" if succeeded else "1"))
             await writer.drain()
 
     @asynccontextmanager
-    async def _one_at_a_time(self, app_id: str) -> AsyncIterator[None]:
-        if app_id in self._pushing:
-            raise errors.Conflict(
-                "Another push to this app is being built. Push again when it has ended."
-            )
-        self._pushing.add(app_id)
+    async def _turn(self, app_id: str, build_id: str) -> AsyncIterator[None]:
+        """Raises Conflict while another push is under way, unless the app wants the newest alone."""
+        pushed = self._pushing.setdefault(app_id, [])
+        pushed.append(build_id)
         try:
+            if len(pushed) > 1:
+                async with self._db.read() as tx:
+                    if not await wishes.newest_only(tx, app_id):
+                        raise errors.Conflict(ANOTHER)
             yield
         finally:
-            self._pushing.discard(app_id)
+            pushed.remove(build_id)
+            if not pushed:
+                del self._pushing[app_id]
 
     async def _wish(
         self, app_id: str, build_id: str, *, user: str, commit: str, subject: str
@@ -126,11 +141,20 @@ class Pushes:
                 user=user,
                 now=self._clock(),
             )
+            await self._check_superseded(tx, app_id, build_id)
 
-    async def _succeeded(self, app_id: str, build_id: str) -> bool:
+    async def _check_superseded(self, tx: Tx, app_id: str, build_id: str) -> None:
+        """Raises Conflict for a push beside this one that has made its release, or ended meanwhile."""
+        for other in self._pushing[app_id]:
+            build = await builds.find(tx, app_id, other) if other != build_id else None
+            if build is None or build.status is BuildStatus.FAILED:
+                continue
+            if build.canceled_by is None:
+                raise errors.Conflict(ANOTHER)
+
+    async def _find(self, app_id: str, build_id: str) -> Build | None:
         async with self._db.read() as tx:
-            build = await builds.find(tx, app_id, build_id)
-        return build is not None and build.status is BuildStatus.SUCCEEDED
+            return await builds.find(tx, app_id, build_id)
 
 
 async def _read(reader: asyncio.StreamReader, expected: str) -> list[str]:
@@ -139,6 +163,10 @@ async def _read(reader: asyncio.StreamReader, expected: str) -> list[str]:
     if word != expected:
         raise errors.BadRequest(f"The hook said {word!r} where {expected!r} was due.")
     return fields
+
+
+def _output(data: bytes) -> bytes:
+    return _line("output", str(len(data))) + data
 
 
 def _line(*fields: str) -> bytes:

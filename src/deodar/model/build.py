@@ -9,6 +9,9 @@ from deodar.model.app import AppId
 #: why a build ended that our own end cut short (decision 0007)
 INTERRUPTED = "The platform restarted during the build. Push again."
 
+#: who has canceled a build that a newer one supersedes; no email reads so
+NEWER = "a newer build"
+
 
 class BuildStatus(StrEnum):
     PENDING = "pending"
@@ -33,7 +36,7 @@ class Build:
     buildpacks: tuple[str, ...] = ()  #: those asked for, in order; empty means detect
     slug_id: str | None = None
     release_id: str | None = None
-    canceled_by: str | None = None  #: email of who wishes that it end
+    canceled_by: str | None = None  #: email of who wishes that it end, or NEWER
     message: str | None = None  #: why it failed, in a sentence
     started_at: datetime | None = None  #: when the compiler took it up
     created_at: datetime

@@ -101,8 +101,11 @@ IDLE_WORKERS = Switch(name="DEODAR_IDLE_WORKERS")
 #: how deep it may sleep
 IDLE_DEPTH = Choice(name="DEODAR_IDLE_DEPTH", words=("sink", "freeze", "stop"))
 
+#: whether a newer build ends those of the app that wait or run
+NEWEST_BUILD = Switch(name="DEODAR_NEWEST_BUILD")
+
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
-    {each.name: each for each in (BOOT_TIMEOUT, IDLE_AFTER, IDLE_WORKERS, IDLE_DEPTH)}
+    {each.name: each for each in (BOOT_TIMEOUT, IDLE_AFTER, IDLE_WORKERS, IDLE_DEPTH, NEWEST_BUILD)}
 )
 
 

@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from deodar.actions import setups
 from deodar.actions.setups import Overrides
-from deodar.adapters import download
 from deodar.adapters.disk import Disk
 from deodar.api.call import Call, answer
 from deodar.api.resources import builds, platform, sources
@@ -70,15 +69,10 @@ async def _take_upload(call: Call, source: SourceBlob, setup_id: str) -> None:
     """
     identity = sources.upload_id(call.context, source.url)
     if identity is None:
-        if not download.is_address(source.url):
-            raise errors.InvalidParams(
-                "Invalid source_blob.url: give an http or https address, or ask `POST /sources` for one."
-            )
-        return
-    uploads = sources.uploads_of(call.context)
-    if source.checksum is not None:
-        await uploads.check(identity, source.checksum)
-    await uploads.hand_over(identity, call.context.settings.paths.setups / setup_id / UPLOAD)
+        builds.check_address(source)
+    else:
+        target = call.context.settings.paths.setups / setup_id / UPLOAD
+        await sources.hand_over(call.context, identity, source.checksum, target)
 
 
 def _facts(source: SourceBlob) -> dict[str, str]:

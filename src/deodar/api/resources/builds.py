@@ -1,12 +1,14 @@
-"""/apps/X/builds: asks for builds of uploaded sources, lists and shows them. Their output is streamed by
-the logs' door."""
+"""/apps/X/builds: asks for builds of sources that were uploaded or lie elsewhere, lists and shows them.
+Their output is streamed by the logs' door."""
 
 import shutil
 from pathlib import Path
 
+import msgspec
 from starlette.responses import Response
 
 from deodar.actions import builds as wishes
+from deodar.adapters import download
 from deodar.adapters.disk import Disk
 from deodar.api.call import Call, answer
 from deodar.api.context import DOWNLOAD
@@ -36,7 +38,7 @@ async def create(call: Call) -> Response:
     build_id = wishes.new_id()
     folder = call.context.settings.paths.builds / build_id
     try:
-        await _lay_source(call, source, folder / "source.tar")
+        await _lay_source(call, source, folder)
         async with call.write() as tx:
             app = await call.app(tx)
             build = await wishes.create(
@@ -56,18 +58,29 @@ async def create(call: Call) -> Response:
     return answer(_present(call, build, app), status=201)
 
 
-async def _lay_source(call: Call, source: wire.SourceBlob, target: Path) -> None:
+async def _lay_source(call: Call, source: wire.SourceBlob, folder: Path) -> None:
+    """What was uploaded here lies ready for the compiler; another address it is to fetch itself.
+
+    Raises InvalidParams for what is neither, and NotFound.
+    """
+    check_version(source)
     identity = sources.upload_id(call.context, source.url)
     if identity is None:
+        check_address(source)
+        folder.mkdir(parents=True, mode=0o700)
+        facts = {"url": source.url, "checksum": source.checksum}
+        (folder / "address.json").write_bytes(msgspec.json.encode(facts))
+    else:
+        await sources.hand_over(call.context, identity, source.checksum, folder / "upload")
+
+
+def check_address(source: wire.SourceBlob) -> None:
+    """Raises InvalidParams for a source that could be nowhere."""
+    if not download.is_address(source.url):
         raise errors.InvalidParams(
-            "Invalid source_blob.url: only what was uploaded here is built. Ask `POST /sources` for a "
-            "URL, PUT the archive there, and name its get_url."
+            "Invalid source_blob.url: give an http or https address, or ask `POST /sources` for one, "
+            "PUT the archive there, and name its get_url."
         )
-    check_version(source)
-    uploads = sources.uploads_of(call.context)
-    if source.checksum is not None:
-        await uploads.check(identity, source.checksum)
-    await uploads.hand_over(identity, target)
 
 
 def check_version(source: wire.SourceBlob) -> None:

@@ -1,6 +1,7 @@
 """/sources: where to upload a source, and the upload itself for whoever holds its URL."""
 
 import uuid
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -29,6 +30,14 @@ def uploads_of(context: Context) -> Uploads:
 def upload_id(context: Context, url: str) -> str | None:
     """The upload that one of our URLs means; None for any other URL, or one that is over."""
     return context.signers.source.open(url.rpartition("/")[2], now=context.clock())
+
+
+async def hand_over(context: Context, identity: str, checksum: str | None, target: Path) -> None:
+    """A copy of that upload at `target`. Raises NotFound, and InvalidParams for another checksum."""
+    uploads = uploads_of(context)
+    if checksum is not None:
+        await uploads.check(identity, checksum)
+    await uploads.hand_over(identity, target)
 
 
 def open_routes(context: Context) -> list[Route]:

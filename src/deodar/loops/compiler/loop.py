@@ -57,13 +57,13 @@ class Compiler:
 
     async def reconcile(self, app_id: str) -> None:
         async with self._db.read() as tx:
-            pending = [
-                build
-                for build in await builds.of_app(tx, app_id)
-                if build.status is BuildStatus.PENDING
-            ]
-        for build in pending:
-            await self._build(app_id, build)
+            known = await builds.of_app(tx, app_id)
+        for build in known:
+            if build.status is BuildStatus.PENDING:
+                await self._build(app_id, build)
+            elif build.canceled_by is not None and build.started_at is None:
+                # It was canceled while it waited: its source is all that there is of it.
+                await workshop.clear(workshop.of(self._paths, app_id, build.id))
 
     async def recover(self) -> None:
         """Once before the first reconcile: ends the builds that an earlier process left pending.

@@ -63,6 +63,7 @@ class Pipeline:
         await self._ensure_stack(build.stack, out)
         with self._disk.filling():
             out.step(f"Building on the {build.stack} stack")
+            await self._fetch(build, shop, out)
             await workshop.lay_out(shop, uid=app.uid, config=config)
             outcome = await self._compile(app, build, shop, out)
             slug = await self._pack(app, build, shop, outcome, out)
@@ -89,6 +90,19 @@ class Pipeline:
         async with self._db.read() as tx:
             current = await releases.current(tx, app.id)
         return current.config if current else ConfigVars()
+
+    async def _fetch(self, build: Build, shop: Workshop, out: Output) -> None:
+        """The source lies ready afterwards; one that is elsewhere takes its time, and may be canceled."""
+        if shop.address.exists():
+            out.step("Fetching the source")
+        fetching = asyncio.create_task(workshop.fetch(shop))
+        try:
+            while not (await asyncio.wait([fetching], timeout=1))[0]:
+                await self._check_wanted(build)
+                self._check_disk()
+            fetching.result()
+        finally:
+            fetching.cancel()
 
     # Source to compiled tree.
 

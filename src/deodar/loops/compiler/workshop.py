@@ -1,4 +1,7 @@
-"""Lays out the folders of one build on the host, and clears them away; runs nothing in them."""
+"""Lays out the folders of one build on the host, and clears them away; runs nothing in them.
+
+A source comes as `source.tar`, as an `upload` that is some tarball, or as the address of one.
+"""
 
 import asyncio
 import os
@@ -7,8 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deodar.adapters import slugs
+import msgspec
+
+from deodar.adapters import download, slugs, tarballs
 from deodar.settings import Paths
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a source is, as the API's door writes it into the workshop."""
+
+    url: str
+    checksum: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +33,14 @@ class Workshop:
     @property
     def source(self) -> Path:
         return self.folder / "source.tar"
+
+    @property
+    def upload(self) -> Path:
+        return self.folder / "upload"
+
+    @property
+    def address(self) -> Path:
+        return self.folder / "address.json"
 
     @property
     def tree(self) -> Path:
@@ -37,6 +57,16 @@ class Workshop:
 
 def of(paths: Paths, app_id: str, build_id: str) -> Workshop:
     return Workshop(folder=paths.builds / build_id, cache=paths.caches / app_id)
+
+
+async def fetch(shop: Workshop) -> None:
+    """The source lies ready afterwards, wherever it was. Raises BuildFailed."""
+    if shop.source.exists():
+        return
+    if shop.address.exists():
+        found = msgspec.json.decode(shop.address.read_bytes(), type=Address)
+        await download.fetch(found.url, shop.upload, checksum=found.checksum)
+    await tarballs.take_source(shop.upload, shop.source)
 
 
 async def lay_out(shop: Workshop, *, uid: int, config: Mapping[str, str]) -> None:

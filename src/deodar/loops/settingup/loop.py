@@ -138,9 +138,8 @@ class SettingUp:
         try:
             if not tarball.exists():
                 await _download(setup, tarball)
-            text = await tarballs.take_source(
-                tarball, folder / SOURCE, member=manifest.NAME, limit=manifest.LIMIT
-            )
+            await tarballs.take_source(tarball, folder / SOURCE)
+            text = await tarballs.text_of(folder / SOURCE, manifest.NAME, limit=manifest.LIMIT)
         except errors.BuildFailed as error:
             await self._reject(setup, error.message)
             return
