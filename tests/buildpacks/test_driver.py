@@ -19,6 +19,15 @@ def test_nothing_detected_says_what_can_be(shop: Workshop, tmp_path: Path) -> No
         _ = built.outcome
 
 
+def test_a_dockerfile_alone_is_refused_with_what_to_do_instead(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    built = shop.build(lay(tmp_path / "app", {"Dockerfile": "FROM scratch"}))
+
+    assert " !     There is a Dockerfile, but Deodar builds with buildpacks only." in built.output
+    assert built.status == 1
+
+
 def test_a_procfile_alone_is_enough(shop: Workshop, tmp_path: Path) -> None:
     built = shop.build(lay(tmp_path / "app", {"Procfile": "web: ./run\nworker: ./work"}))
 

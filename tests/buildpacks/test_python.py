@@ -1,10 +1,12 @@
 """What the Python buildpack does with each way of naming packages, and what it refuses."""
 
+import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from deodar.loops.compiler import buildpack
 from tests.buildpacks.runner import Built, Workshop, lay
 
 PIN = "markupsafe==3.0.2\n"
@@ -54,9 +56,11 @@ def test_uv_lock_is_synced_without_development_packages(shop: Workshop, tmp_path
     source = lay(tmp_path / "app", {"pyproject.toml": project})
     shop.inside(source, "UV_CACHE_DIR=/tmp/uv uv lock --quiet --no-python-downloads")
 
-    built = shop.build(source)
+    shop.build(source)
+    built = shop.build(source, offline=True)
 
     assert built.status == 0, built.output
+    assert "Using cached install" in built.output
     assert shop.run(
         built, "ls .heroku/python/lib/python3.11/site-packages | grep -E '^(markupsafe|six)$'"
     ) == ("markupsafe\n")
@@ -133,6 +137,33 @@ def test_the_stack_s_python_may_be_asked_for(shop: Workshop, tmp_path: Path, ver
     built = succeed(shop, tmp_path, {"requirements.txt": "", ".python-version": version})
 
     assert "specified in .python-version" in built.output
+
+
+@pytest.mark.parametrize(
+    ("files", "web"),
+    [
+        ({"app.py": "app = print"}, {"web": "gunicorn app:app"}),
+        ({"main.py": "application: object = print"}, {"web": "gunicorn main:application"}),
+        ({"manage.py": "", "site/wsgi.py": ""}, {"web": "gunicorn site.wsgi"}),
+        ({"app.py": "from fastapi import FastAPI\napp = FastAPI()"}, {}),
+        ({"app.py": "print('no server')"}, {}),
+        (
+            {"app.py": "app = print", "Procfile": "worker: python app.py"},
+            {"worker": "python app.py"},
+        ),
+    ],
+)
+def test_gunicorn_is_the_web_process_of_an_app_that_has_it_and_no_procfile(
+    tmp_path: Path, files: dict[str, str], web: dict[str, str]
+) -> None:
+    tree = lay(tmp_path / "app", {".heroku/python/bin/gunicorn": "#!/bin/sh"} | files)
+    release = buildpack.located("heroku/python")
+    assert release is not None
+    printed = subprocess.run([release / "bin/release", tree], capture_output=True, text=True)
+
+    result = lay(tmp_path / "result", {"release.yml": printed.stdout})
+
+    assert buildpack.outcome(result, tree, status=0).process_types == web
 
 
 DJANGO = {
