@@ -57,10 +57,14 @@ async def refresh(tx: Tx, app: App, *, now: datetime) -> App:
 
 async def ordered(tx: Tx, order: Order, *, now: datetime) -> bool:
     """A certificate was asked for; False where nobody wants it any more."""
-    if await _wanted(tx, order.domain_id) is None:
+    wanted = await _wanted(tx, order.domain_id)
+    if wanted is None:
         return False
+    _, domain = wanted
     await acme.save_order(tx, order)
-    await domains.set_acm(tx, order.domain_id, Acm(status=AcmStatus.IN_PROGRESS), now=now)
+    # How often it failed before counts until it does not.
+    found = Acm(status=AcmStatus.IN_PROGRESS, failures=domain.acm.failures)
+    await domains.set_acm(tx, domain.id, found, now=now)
     tx.ring(order.app_id)
     return True
 
@@ -84,13 +88,15 @@ async def issued(
     return True
 
 
-async def noted(tx: Tx, domain: Domain, acm: Acm, *, now: datetime) -> None:
-    """How far it has come with the domain. Its order, if there was one, is over."""
+async def noted(tx: Tx, domain: Domain, found: Acm, *, now: datetime) -> bool:
+    """How far it has come with the domain, whose order is over if there was one. False where nobody
+    wants it any more."""
     if await _wanted(tx, domain.id) is None:
-        return
+        return False
     await acme.drop_order(tx, domain.id)
-    await domains.set_acm(tx, domain.id, acm, now=now)
+    await domains.set_acm(tx, domain.id, found, now=now)
     tx.ring(domain.app_id)
+    return True
 
 
 async def _wanted(tx: Tx, domain_id: str) -> tuple[App, Domain] | None:

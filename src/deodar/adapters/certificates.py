@@ -80,6 +80,16 @@ def read(chain: str, key: str, *, now: datetime) -> Certificate:
     return Certificate(chain=pem, key=key_pem, facts=facts)
 
 
+def new_key() -> str:
+    """A private key of our own making, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
 def _key(text: str) -> Key:
     try:
         key = serialization.load_pem_private_key(text.encode(), None)
