@@ -329,7 +329,7 @@ def serve(authority: AcmeServer, folder: Path) -> Iterator[Path]:
     context.load_cert_chain(both)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     authority.base = f"https://localhost:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield bundle

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from deodar import doors
 from deodar.actions import accounts
-from deodar.adapters import ca, memory
+from deodar.adapters import acme, ca, memory
 from deodar.adapters.disk import Disk
 from deodar.adapters.git import Repositories
 from deodar.adapters.haproxy.process import Haproxy
@@ -31,6 +31,7 @@ from deodar.api.pushes import Pushes
 from deodar.engines.local.engine import LocalEngine
 from deodar.kit import clock
 from deodar.kit.loop import Bell, Driver, Keys, Reconcile
+from deodar.loops.certifying.loop import Certifying
 from deodar.loops.compiler.loop import Compiler
 from deodar.loops.compiler.pipeline import Pipeline
 from deodar.loops.housekeeping.loop import Housekeeping
@@ -160,6 +161,15 @@ class Platform:
             available=memory.available,
             every=settings.idle_look,
         )
+        self.certifying = Certifying(
+            db=self.db,
+            authority=acme.Authority(
+                settings.acme_directory, email=settings.acme_email, trust=settings.acme_ca
+            ),
+            logs=self.logs,
+            clock=self.clock,
+            dice=random.SystemRandom(),
+        )
         self.vitals = Vitals(
             db=self.db,
             engine=self.engine,
@@ -223,6 +233,7 @@ class Platform:
         chores = Driver("housekeeping", housekeeping.reconcile, housekeeping.chores, sweep=3600)
         group.create_task(chores.run(), name="housekeeping")
         self._drive(group, "routing", self.routing.reconcile, self.routing.keys)
+        self._drive(group, "certifying", self.certifying.reconcile, self.certifying.keys)
         reading = self._drive(group, "intake", self.intake.reconcile, self.intake.keys)
         group.create_task(self.intake.watch(reading.ring), name="output")
         group.create_task(self.manifold.run(), name="watches")

@@ -12,6 +12,7 @@ from deodar.model import errors, tuning
 from deodar.model.idling import Bed, Defaults, rule_of
 
 GB = 1000**3
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": GB, "TB": 1000 * GB}
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]B|)", re.IGNORECASE)
 
@@ -130,6 +131,9 @@ class Settings:
     dyno_disk: int = 4 * GB  #: bytes that a dyno may write to its own disk
     zram: int | None = None  #: bytes of swap in RAM where the machine has none; None: none is made
     disk_floor: int | None = None  #: free bytes below which builds pause; None: 1 GB or 2 %
+    acme_directory: str = LETS_ENCRYPT  #: who is asked for certificates where an app has ACM on
+    acme_email: str | None = None  #: whom the authority may write to
+    acme_ca: Path | None = None  #: authorities to trust when asking it; None: this machine's
     #: when apps sleep that say nothing themselves
     idling: Defaults = field(default_factory=Defaults)
     idle_look: float = 60  #: seconds from one look at who is not asked for to the next
@@ -182,6 +186,18 @@ def read(environ: Mapping[str, str]) -> Settings:
                     f"{name} must be off, half or a size such as 4 GB, not {text!r}."
                 )
 
+    def url(name: str, fallback: str) -> str:
+        text = environ.get(name) or fallback
+        if not text.startswith(("https://", "http://")) or len(text) > 255:
+            raise errors.InvalidParams(f"{name} must be a URL, not {text!r}.")
+        return text
+
+    def file(name: str) -> Path | None:
+        path = Path(environ[name]) if environ.get(name) else None
+        if path is not None and not (path.is_absolute() and path.is_file()):
+            raise errors.InvalidParams(f"{name} must be the absolute path of a file: {path}.")
+        return path
+
     def place(name: str, fallback: str) -> tuple[str, int]:
         text = environ.get(name) or fallback
         try:
@@ -232,6 +248,9 @@ def read(environ: Mapping[str, str]) -> Settings:
         build_disk=size("DEODAR_BUILD_DISK") or 10 * GB,
         dyno_disk=size("DEODAR_DYNO_DISK") or 4 * GB,
         disk_floor=size("DEODAR_DISK_FLOOR"),
+        acme_directory=url("DEODAR_ACME_DIRECTORY", LETS_ENCRYPT),
+        acme_email=environ.get("DEODAR_ACME_EMAIL") or None,
+        acme_ca=file("DEODAR_ACME_CA"),
         idling=_idling(environ, number),
         idle_look=max(number("DEODAR_IDLE_LOOK", 60), 0.1),
         zram=zram("DEODAR_ZRAM"),

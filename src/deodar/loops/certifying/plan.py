@@ -103,6 +103,7 @@ def next_look(domains: Iterable[Domain], later: Mapping[str, float], now: dateti
         if domain.acm.next_at is not None and domain.acm.next_at > now:
             looks.append((domain.acm.next_at - now).total_seconds())
         elif domain.sni_endpoint is not None and domain.sni_endpoint.acm:
-            due = domain.sni_endpoint.expires_at - RENEW_BEFORE - now
-            looks.append(max(due.total_seconds(), 1.0))
+            due = (domain.sni_endpoint.expires_at - RENEW_BEFORE - now).total_seconds()
+            if due > 0:  # otherwise it is asked for already, and the bell tells what comes of it
+                looks.append(due)
     return min(looks, default=None)
