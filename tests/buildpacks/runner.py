@@ -74,6 +74,31 @@ class Workshop:
     ) -> Built:
         """Builds a copy of `source` with the buildpacks asked for; none means detect. Offline it has
         a network of its own with nothing in it."""
+        command = buildpack.command(asked)
+        return self._drive(source, command, asked, others, config, offline=offline)
+
+    def test(
+        self,
+        source: Path,
+        *,
+        asked: Sequence[str],
+        others: Mapping[str, Path],
+        config: Mapping[str, str] | None = None,
+    ) -> Built:
+        """Makes a test run of a copy of `source`."""
+        command = buildpack.test_command(asked)
+        return self._drive(source, command, asked, others, config, offline=True)
+
+    def _drive(
+        self,
+        source: Path,
+        command: Sequence[str],
+        asked: Sequence[str],
+        others: Mapping[str, Path] | None,
+        config: Mapping[str, str] | None,
+        *,
+        offline: bool,
+    ) -> Built:
         self.builds += 1
         here = self.folder / str(self.builds)
         app, env, result = here / "app", here / "env", here / "result"
@@ -94,7 +119,7 @@ class Workshop:
             self.stack / "build",
             [(str(v.source), v.target, "rw" if v.writable else "ro") for v in volumes],
             environment,
-            buildpack.command(asked),
+            command,
             alone=offline,
         )
         return Built(finished.returncode, finished.stdout, app, result)

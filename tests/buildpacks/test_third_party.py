@@ -3,6 +3,8 @@ and one that adds Debian packages."""
 
 from pathlib import Path
 
+import pytest
+
 from tests.buildpacks.conftest import Shelf
 from tests.buildpacks.runner import Workshop, lay
 
@@ -163,3 +165,60 @@ def test_debian_packages_are_added_for_the_buildpacks_after_and_for_the_dynos(
     ]
     assert again.output.splitlines()[2:] == first.output.splitlines()[4:]
     assert shop.run(again, "moo") == "moo\n"
+
+
+TESTPACK = {
+    "bin/detect": "#!/bin/sh\necho Tested",
+    "bin/compile": "#!/bin/sh\necho never",
+    "bin/test-compile": '#!/bin/sh\necho "for tests"; mkdir "$1/.profile.d"\n'
+    'echo "export ALSO=profiled" > "$1/.profile.d/a.sh"',
+    "bin/test": '#!/bin/sh\necho "1..1"; echo "ok 1 $result $ALSO $(cat "$2/result")"; exit "$STATUS"',
+}
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_test_run_compiles_for_tests_and_ends_as_the_tests_do(
+    shop: Workshop, tmp_path: Path, status: int
+) -> None:
+    ran = shop.test(
+        lay(tmp_path / "app", {"a": ""}),
+        asked=("a/pack",),
+        others={"a/pack": lay(tmp_path / "pack", TESTPACK)},
+        # Named like something of the driver's own, which it must not become.
+        config={"result": "told", "STATUS": str(status)},
+    )
+
+    ending = "failed with exit status 3" if status else "completed successfully"
+    assert ran.output.splitlines()[1:] == [
+        "-----> Tested app detected",
+        "for tests",
+        "-----> Running test command `bin/test`...",
+        "1..1",
+        "ok 1 told profiled told",
+        f"-----> test command `bin/test` {ending}",
+    ]
+    assert ran.status == (1 if status else 0)
+
+
+def test_the_app_s_own_test_commands_come_before_the_buildpack_s(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    manifest = (
+        '{"scripts": {"test-setup": "echo set up > made", "test": "false"}, '
+        '"environments": {"test": {"scripts": {"test": "cat made"}}}}'
+    )
+
+    ran = shop.test(
+        lay(tmp_path / "app", {"app.json": manifest}),
+        asked=("a/pack",),
+        others={"a/pack": lay(tmp_path / "pack", TESTPACK)},
+    )
+
+    assert ran.output.splitlines()[3:] == [
+        "-----> Running test-setup command `echo set up > made`...",
+        "-----> test-setup command `echo set up > made` completed successfully",
+        "-----> Running test command `cat made`...",
+        "set up",
+        "-----> test command `cat made` completed successfully",
+    ]
+    assert ran.status == 0

@@ -105,6 +105,11 @@ def command(asked: Sequence[str]) -> tuple[str, ...]:
     return ("bash", f"{BASE}/driver.sh", *(name(identifier) for identifier in asked))
 
 
+def test_command(asked: Sequence[str]) -> tuple[str, ...]:
+    """What a test run's container runs: Heroku's testpack API, with the same volumes as a build."""
+    return ("bash", f"{BASE}/driver.sh", "--test", *(name(identifier) for identifier in asked))
+
+
 def environment(stack: str, *, request_id: str, source_version: str | None) -> dict[str, str]:
     """All that buildpacks find in their environment; config vars are in files."""
     return {

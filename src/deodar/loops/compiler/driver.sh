@@ -3,6 +3,7 @@
 #
 # Its arguments are the buildpacks asked for, in order: the first is buildpacks/00-*, or is fetched when
 # there is no such folder. With no arguments, the first folder whose bin/detect says yes is taken.
+# With `--test` before them it makes a test run after Heroku's testpack API instead of a slug.
 # Leaves in result/:
 #   detected       id of the buildpack that detect chose
 #   name           what the (last) buildpack calls such an app: `Python`
@@ -19,6 +20,12 @@ cache_dir=$here/cache
 env_dir=$here/env
 # Buildpacks write beside themselves (`export`), so each works on a copy.
 work=$(mktemp -d)
+testing=''
+if [[ ${1:-} == --test ]]; then
+  testing=yes
+  shift
+fi
+compiled=() # folders of the buildpacks that did their part
 cp -R "$here/buildpacks/." "$work"
 
 reject() {
@@ -27,10 +34,12 @@ reject() {
 }
 
 compile() {
-  local folder=$1 shown=$2 name=$3 number=${1##*/}
+  local folder=$1 shown=$2 name=$3 number=${1##*/} script=compile
   number=${number%%-*}
-  "$folder/bin/compile" "$build_dir" "$cache_dir" "$env_dir" ||
+  if [[ $testing && -f $folder/bin/test-compile ]]; then script=test-compile; fi
+  "$folder/bin/$script" "$build_dir" "$cache_dir" "$env_dir" ||
     reject "Push rejected, failed to compile $name app."
+  compiled+=("$folder")
   echo "$name" > "$result/name"
   rm -f "$result/release.yml"
   if [[ -f $folder/bin/release ]]; then
@@ -127,6 +136,50 @@ run_all() {
   done
 }
 
+# The app's own commands if its app.json names any, else each buildpack's bin/test.
+run_tests() {
+  local setup own folder
+  setup=$(app_script test-setup)
+  own=$(app_script test)
+  if [[ -n $setup ]]; then run_test test-setup "$setup" bash -c "$setup"; fi
+  if [[ -n $own ]]; then
+    run_test test "$own" bash -c "$own"
+    return
+  fi
+  for folder in "${compiled[@]}"; do
+    if [[ -f $folder/bin/test ]]; then
+      run_test test bin/test "$folder/bin/test" "$build_dir" "$env_dir"
+    fi
+  done
+}
+
+app_script() {
+  if [[ -f app.json ]]; then
+    jq -r --arg name "$1" '.environments.test.scripts[$name] // .scripts[$name] // empty' app.json
+  fi
+}
+
+# run_test KIND SHOWN COMMAND...: in the environment of a dyno; config vars are strangers to this script,
+# so they are set for the command only.
+run_test() {
+  local kind=$1 shown=$2 status=0 file value vars=()
+  shift 2
+  for file in "$env_dir"/*; do
+    [[ -f $file ]] || continue
+    IFS= read -r -d '' value < "$file" || true
+    vars+=("${file##*/}=$value")
+  done
+  echo "-----> Running $kind command \`$shown\`..."
+  env "${vars[@]}" bash -c \
+    'for file in .profile.d/*.sh; do if [[ -f $file ]]; then source "$file"; fi; done; exec "$@"' bash "$@" ||
+    status=$?
+  if ((status)); then
+    echo "-----> $kind command \`$shown\` failed with exit status $status"
+    reject "The $kind command failed with exit status $status."
+  fi
+  echo "-----> $kind command \`$shown\` completed successfully"
+}
+
 # Tools only ever add to their caches; one that has outgrown its use is begun anew.
 limit=4000 # MB
 size=$(du --summarize --apparent-size --block-size=1MB "$cache_dir" | cut -f 1)
@@ -142,3 +195,4 @@ if (($#)); then
 else
   detect
 fi
+if [[ $testing ]]; then run_tests; fi
