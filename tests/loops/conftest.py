@@ -133,9 +133,12 @@ class World:
         if not self.routes:
             return
         async with self.db.write() as tx:
+            app = await apps.find(tx, SHOP.id)
+            awake = app is not None and app.sleep is None
             for dyno in await dynos.of_app(tx, SHOP.id):
-                if dyno.is_web and dyno.routed != (dyno.state is State.UP):
-                    await dynos.set_routed(tx, dyno.id, dyno.state is State.UP)
+                serves = awake and dyno.state is State.UP
+                if dyno.is_web and dyno.routed != serves:
+                    await dynos.set_routed(tx, dyno.id, serves)
 
     async def _read_output(self) -> None:
         for container_id, container in self.machine.containers.items():

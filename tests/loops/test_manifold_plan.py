@@ -15,6 +15,7 @@ from deodar.loops.manifold.plan import (
     Kill,
     Launch,
     Limits,
+    Park,
     Start,
     Stop,
     Terminate,
@@ -315,7 +316,9 @@ def test_every_dyno_gets_at_most_one_step(dynos: list[Dyno], web: int, after: fl
         assert len(given_steps) == 1
         return
     touched = [start.instead_of.id for start in starts if start.instead_of]
-    touched += [step.dyno.id for step in given_steps if not isinstance(step, Start | FailRelease)]
+    touched += [
+        step.dyno.id for step in given_steps if not isinstance(step, Start | Park | FailRelease)
+    ]
     assert len(touched) == len(set(touched))
     places = [(start.type, start.number) for start in starts]
     assert len(places) == len(set(places))
