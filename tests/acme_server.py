@@ -113,7 +113,7 @@ class AcmeServer:
                     return Answer(200, self._order(self._mine(self.orders, number, account)))
                 case "authorization":
                     mine = self._mine(self.authorizations, number, account)
-                    return Answer(200, self._authorization(number, mine), {"Retry-After": "1"})
+                    return Answer(200, self._authorization(number, mine), {"Retry-After": "0"})
                 case "challenge":
                     return self._challenge(number, account, key)
                 case "finalize":

@@ -23,7 +23,7 @@ from deodar.model import errors
 from deodar.model.certificate import AcmeAccount, Order
 
 TIMEOUT = 30  #: seconds for one question
-PAUSE = 2.0  #: seconds until an order is worth another look, where the authority says nothing
+PAUSE = 1.0  #: seconds until an order is worth another look, where the authority says nothing
 LONGEST_PAUSE = 60.0
 AGENT = "deodar"
 
