@@ -68,6 +68,10 @@ class Stage(Protocol):
     @property
     def engine(self) -> base.Engine: ...
 
+    @property
+    def root(self) -> Path:
+        """What all of its containers have as their root."""
+
     def spec(self, **changes: Any) -> base.Spec: ...
 
     def reopen(self) -> Any:
@@ -141,6 +145,7 @@ def play(process: MemoryProcess) -> None:
 class MemoryStage:
     def __init__(self) -> None:
         self.engine: MemoryEngine = MemoryEngine(Machine(swap=4 * EATEN), on_exec=play)
+        self.root = Path("/")
 
     def spec(self, **changes: Any) -> base.Spec:
         return puppet(**changes)
@@ -188,6 +193,7 @@ class LocalStage:
         run = self._paths.stacks / "deodar-12" / "run"
         run.parent.mkdir(parents=True)
         run.symlink_to(stack)
+        self.root = run
         subnet = f"10.{random.randrange(200, 250)}.{random.randrange(256)}.0/24"
         self.engine: LocalEngine = LocalEngine(paths=self._paths, subnet=subnet)
         self._subnet = subnet
@@ -461,8 +467,18 @@ async def test_a_build_is_known_as_one(stage: Stage) -> None:
 async def test_a_stack_that_is_not_there_is_told_in_a_sentence(stage: Stage) -> None:
     if isinstance(stage, MemoryStage):
         pytest.skip("in memory there are all stacks")
-    with pytest.raises(errors.EngineFailed, match="The stack deodar-99 is not built"):
+    with pytest.raises(errors.EngineFailed, match="The stack deodar-99 is not on this machine"):
         await stage.engine.create(stage.spec(stack="deodar-99"))
+
+
+async def test_a_root_is_used_while_a_container_is_on_it(stage: Stage) -> None:
+    container_id = await run(stage)
+    for other in (await stage.engine.sightings()).keys() - {container_id}:
+        await stage.engine.remove(other)
+    while_it_runs = await stage.engine.uses(stage.root)
+    await stage.engine.remove(container_id)
+
+    assert (while_it_runs, await stage.engine.uses(stage.root)) == (True, False)
 
 
 # ports

@@ -10,6 +10,7 @@ import pytest
 
 from deodar.actions import builds as wishes
 from deodar.actions import releases
+from deodar.adapters import stacks
 from deodar.adapters.disk import Disk
 from deodar.engines.base import Spec
 from deodar.loops.housekeeping.loop import LOG_LIMIT, Chore, Housekeeping
@@ -353,3 +354,33 @@ async def test_our_own_log_begins_anew_when_it_is_long(house: House) -> None:
 
     assert house.paths.log.read_bytes() == b"on it goes\n"
     assert house.paths.log.with_suffix(".log.1").stat().st_size == LOG_LIMIT + 1
+
+
+async def test_a_replaced_stack_is_discarded_when_nothing_runs_any_more(house: House) -> None:
+    folder = house.paths.stacks
+    for name in (".deodar-12@1", ".deodar-12@2"):
+        (folder / name / "run").mkdir(parents=True)
+    (folder / "deodar-12").symlink_to(".deodar-12@2")
+    await house.world.deploy(web=1)
+    await house.world.settle()
+
+    await house.keeper.reconcile(Chore.STACKS)
+    while_it_runs = [path.name for path in stacks.former(folder)]
+    await house.world.scale(web=0)
+    await house.world.settle()
+    await house.keeper.reconcile(Chore.STACKS)
+
+    assert while_it_runs == [".deodar-12@1"]
+    assert stacks.former(folder) == []
+    assert (folder / "deodar-12/run").is_dir()
+
+
+async def test_a_folder_of_stacks_that_is_lent_is_left_to_its_owner(
+    house: House, tmp_path: Path
+) -> None:
+    (tmp_path / "lent/.deodar-12@1/run").mkdir(parents=True)
+    house.paths.stacks.symlink_to(tmp_path / "lent")
+
+    await house.keeper.reconcile(Chore.STACKS)
+
+    assert (tmp_path / "lent/.deodar-12@1/run").is_dir()

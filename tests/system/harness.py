@@ -107,11 +107,13 @@ class Platform:
 
     @classmethod
     def at(cls, folder: Path, *, stacks: Path, heroku: Path) -> "Platform":
-        """Lays out the folder; the stack is borrowed, since building one takes minutes."""
+        """Lays out the folder; stacks are borrowed, since building one takes minutes."""
         data, home = folder / "data", folder / "home"
         data.mkdir(mode=0o711)
         home.mkdir()
-        (data / "stacks").symlink_to(stacks)
+        (data / "stacks").mkdir()
+        for stack in stacks.glob("[!.]*/stack.json"):
+            (data / "stacks" / stack.parent.name).symlink_to(stack.parent.resolve())
         names = ("API", "API_TLS", "RENDEZVOUS", "HTTP", "HTTPS")
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         return cls(

@@ -36,7 +36,8 @@ class Making:
         root = root.resolve()
         if not root.is_dir():
             raise errors.EngineFailed(
-                f"The stack {spec.stack} is not built on this machine. Build it and try again."
+                f"The stack {spec.stack} is not on this machine. Bring it back (deodar stacks:import, "
+                "deodar stacks:update), or deploy the app on another (heroku stack:set)."
             )
         self._under_way[root] += 1
         try:

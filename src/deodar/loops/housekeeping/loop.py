@@ -62,7 +62,7 @@ PACE = {
     Chore.BUILDS: 600.0,
     Chore.CACHES: 1800.0,
     Chore.LOG: 600.0,
-    Chore.STACKS: 600.0,
+    Chore.STACKS: 60.0,
 }
 
 
