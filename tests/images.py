@@ -156,7 +156,15 @@ def saved(path: Path, layers: Sequence[bytes], *, tags: Sequence[str] = ("x:1",)
     return path
 
 
-def stack(name: str, *, minute: int = 0) -> Stack:
+def stack(
+    name: str,
+    *,
+    minute: int = 0,
+    suite: str | None = None,
+    image: str | None = None,
+    size: int | None = None,
+) -> Stack:
     """What is written about a stack that was made then."""
     at = datetime(2026, 11, 25, 12, minute, tzinfo=UTC)
-    return Stack(name=name, built_at=at, digest="SHA256:" + "0" * 64)
+    digest = "SHA256:" + "0" * 64
+    return Stack(name=name, built_at=at, digest=digest, suite=suite, image=image, size=size)

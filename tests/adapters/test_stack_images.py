@@ -304,7 +304,9 @@ def damaged(layout: Path, what: str) -> Path:
             lambda at: at.mkdir() or at, "is not an OCI image: it has neither", id="folder"
         ),
         pytest.param(
-            lambda at: at.write_text("x") and at, "is not an OCI image: A layer", id="file"
+            lambda at: at.write_text("x") and at,
+            "is not an OCI image: Cannot read it as a tar archive",
+            id="file",
         ),
         pytest.param(
             lambda at: damaged(images.layout(at, SYSTEM), "changed"),

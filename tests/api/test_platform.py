@@ -2,6 +2,9 @@ from typing import Any
 
 import pytest
 
+from deodar.adapters.stacks import shelf
+from tests import images
+
 Given = Any
 
 
@@ -144,3 +147,23 @@ async def test_the_registry_is_searched_by_a_word_of_the_description(world: Give
     answer = await world.get("/buildpacks?like[description]=nodejs")
 
     assert [each["name"] for each in answer.json()] == ["nodejs"]
+
+
+async def test_an_imported_stack_can_be_chosen_until_it_is_removed(world: Given) -> None:
+    await world.create()
+    folder = world.context.settings.paths.stacks
+    shelf.begin(folder, "own")
+    shelf.put(folder, images.stack("own"))
+
+    listed = await world.get("/stacks")
+    chosen = await world.send("PATCH", "/apps/example-app", {"build_stack": "own"})
+    shelf.take_down(folder, "own")
+    gone = await world.send("PATCH", "/apps/example-app", {"build_stack": "own"})
+
+    assert [each["name"] for each in listed.json()] == ["deodar-12", "deodar-13", "own"]
+    assert listed.json()[-1]["created_at"] == "2026-11-25T12:00:00Z"
+    assert chosen.json()["build_stack"]["name"] == "own"
+    assert (gone.status_code, gone.json()["message"]) == (
+        422,
+        "Stack 'own' is not available. There are: deodar-12, deodar-13.",
+    )

@@ -32,7 +32,7 @@ def lay(root: Path, layer: Path) -> None:
                 if not _base(member.name).startswith(WHITEOUT):
                     _extract(root, tar, member)
     except (tarfile.TarError, EOFError, UnicodeError) as error:
-        raise errors.InvalidParams(f"A layer of the image cannot be read: {error}") from error
+        raise errors.InvalidParams(f"Cannot read it as a tar archive: {error}") from error
 
 
 def _base(name: str) -> str:

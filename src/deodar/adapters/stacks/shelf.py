@@ -67,7 +67,7 @@ def begin(stacks: Path, name: str) -> Path:
     """An empty folder to make an edition in; what an earlier try left is gone."""
     give_up(stacks, name)
     half = _half(stacks, name)
-    half.mkdir(mode=0o755)
+    half.mkdir(mode=0o755, parents=True)
     return half
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from deodar.cli import client, disk, output, process
 from deodar.model import disk as disk_words
 from deodar.settings import Settings
 
+WIDE = 1000  #: columns, where there is no terminal
 SHOWN = 12  #: digits of a digest that tell it from others
 
 
@@ -45,7 +47,9 @@ def list_(as_json: bool) -> None:
             f"{datetime.fromisoformat(each['built_at']).astimezone(UTC):%Y-%m-%d %H:%M} UTC",
             "?" if apps is None else ", ".join(apps) or "none",
         )
-    Console(highlight=False, soft_wrap=True).print(table)
+    # A line a stack for a program; a person's terminal has its own width.
+    width = None if sys.stdout.isatty() else WIDE
+    Console(highlight=False, width=width).print(table)
 
 
 def _look(settings: Settings) -> list[dict[str, Any]]:
