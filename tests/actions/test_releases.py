@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from deodar.actions import releases
+from deodar.actions import phases, releases
 from deodar.kit.loop import Bell
 from deodar.model import errors
 from deodar.model.app import Account, App, AppId
@@ -107,6 +107,35 @@ async def test_setting_config_makes_a_release_that_says_which_vars_but_not_their
         (2, "Set A, B config vars", None, False),
         (3, "Remove A config vars", None, True),
     ]
+
+
+async def test_config_of_an_addon_makes_a_release_without_release_phase(
+    database: Database,
+) -> None:
+    await deploy(database, a_slug("s1", web="serve"))
+    slug = a_slug("s2", web="serve", release="migrate")
+    await deploy(database, slug)
+    async with database.write() as tx:
+        [phased] = await ledger.pending(tx, SHOP.id)
+        behind = await releases.set_config_at_once(
+            tx, SHOP, {"A": "1"}, description="Attach DATABASE", user=OWNER.email, now=NOW
+        )
+        for each in (phased, behind):
+            await phases.succeed(tx, SHOP, each, now=NOW)
+        alone = await releases.set_config_at_once(
+            tx, SHOP, {"B": "2"}, description="Attach REDIS", user=OWNER.email, now=NOW
+        )
+        by_hand = await releases.set_config(tx, SHOP, {"C": "3"}, user=OWNER.email, now=NOW)
+
+    assert [
+        (each.description, each.command, each.status.value, each.current, each.slug_id)
+        for each in (behind, alone, by_hand)
+    ] == [
+        ("Attach DATABASE", None, "pending", False, "s2"),
+        ("Attach REDIS", None, "succeeded", True, "s2"),
+        ("Set C config vars", "migrate", "pending", False, "s2"),
+    ]
+    assert by_hand.config == {"A": "1", "B": "2", "C": "3"}
 
 
 async def test_config_that_changes_nothing_makes_no_release(database: Database) -> None:

@@ -87,3 +87,82 @@ async def test_an_archive_that_is_broken_is_no_refusal_but_a_failure_of_ours(
 
     with pytest.raises(errors.Unavailable, match="Cannot read the slug's archive"):
         await tarballs.give_out(archive, scratch=scratch(tmp_path / "b"))
+
+
+def names(path: Path) -> list[str]:
+    with tarfile.open(path) as tar:
+        return tar.getnames()
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (["Procfile", "lib/a.py"], ["Procfile", "lib/a.py"]),
+        (["./Procfile", "./lib/a.py"], ["./Procfile", "./lib/a.py"]),
+        (["shop-1a2b/Procfile", "shop-1a2b/lib/a.py"], ["Procfile", "lib/a.py"]),
+        (["./shop/Procfile", "./shop/lib/a.py"], ["Procfile", "lib/a.py"]),
+        (["one/a", "two/b"], ["one/a", "two/b"]),
+        (["Procfile"], ["Procfile"]),
+    ],
+)
+async def test_the_one_folder_that_a_source_lies_in_is_taken_away(
+    tmp_path: Path, given: list[str], taken: list[str]
+) -> None:
+    tarball = a_tarball(tmp_path / "in.tgz", *((name, b"x") for name in given))
+
+    await tarballs.take_source(tarball, tmp_path / "source.tar")
+
+    assert names(tmp_path / "source.tar") == taken
+
+
+async def test_links_inside_a_lifted_source_lead_where_they_led(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        folder = tarfile.TarInfo("shop")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        first = tarfile.TarInfo("shop/a")
+        first.size = 1
+        tar.addfile(first, io.BytesIO(b"x"))
+        for name, kind, target in (
+            ("hard", tarfile.LNKTYPE, "shop/a"),
+            ("soft", tarfile.SYMTYPE, "a"),
+        ):
+            link = tarfile.TarInfo(f"shop/{name}")
+            link.type, link.linkname = kind, target
+            tar.addfile(link)
+
+    await tarballs.take_source(tmp_path / "in.tar", tmp_path / "source.tar")
+    (tmp_path / "tree").mkdir()
+    await slugs.unpack_source(tmp_path / "source.tar", tmp_path / "tree")
+
+    tree = tmp_path / "tree"
+    assert {path.name: path.read_text() for path in tree.iterdir()} == {
+        "a": "x",
+        "hard": "x",
+        "soft": "x",
+    }
+    assert (tree / "soft").readlink() == Path("a")
+
+
+async def test_what_is_no_tar_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"<html>not found</html>")
+
+    with pytest.raises(errors.BuildFailed) as failed:
+        await tarballs.take_source(tmp_path / "in", tmp_path / "source.tar")
+
+    assert failed.value.message.startswith("The source is not a tar archive, or it is broken:")
+
+
+async def test_a_file_of_a_source_is_read_within_bounds(tmp_path: Path) -> None:
+    tarball = a_tarball(tmp_path / "in.tgz", ("./app.json", b"{}"), ("sub/x.json", b"\xff"))
+
+    assert await tarballs.text_of(tarball, "app.json", limit=2) == "{}"
+    assert await tarballs.text_of(tarball, "none.json", limit=2) is None
+    with pytest.raises(errors.BuildFailed) as large:
+        await tarballs.text_of(tarball, "app.json", limit=1)
+    with pytest.raises(errors.BuildFailed) as binary:
+        await tarballs.text_of(tarball, "sub/x.json", limit=2)
+    assert (large.value.message, binary.value.message) == (
+        "app.json is over 1 bytes.",
+        "sub/x.json is not UTF-8.",
+    )

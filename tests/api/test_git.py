@@ -19,6 +19,7 @@ import uvicorn
 from cryptography.fernet import Fernet
 from starlette.applications import Starlette
 
+from deodar.actions import releases
 from deodar.adapters.ca import Authority
 from deodar.adapters.disk import Disk
 from deodar.adapters.git import Repositories
@@ -30,6 +31,7 @@ from deodar.kit.loop import Bell
 from deodar.model.app import Account, App, AppId
 from deodar.model.build import Build, BuildStatus
 from deodar.store import accounts, apps, builds
+from deodar.store import releases as ledger
 from deodar.store.db import Database, open_sqlite
 
 TOKEN = "ac0ffee0-0000-4000-8000-000000000000"
@@ -392,6 +394,57 @@ async def test_a_second_push_is_refused_while_the_first_is_built(platform: Platf
 
     assert (second.status, (await first).status) == (1, 0)
     assert remote(second.said)[0] == (
+        " !     Another push to this app is being built. Push again when it has ended."
+    )
+    assert [folder.name for folder in (platform.data / "builds").iterdir()] == [build.id]
+
+
+async def newest_only(platform: Platform) -> None:
+    """The app wants its newest build alone."""
+    async with platform.db.write() as tx:
+        app = await apps.find(tx, "app-1")
+        assert app is not None
+        await releases.first(tx, app, user=OWNER.email, now=NOW)
+        await releases.set_config(tx, app, {"DEODAR_NEWEST_BUILD": "on"}, user=OWNER.email, now=NOW)
+
+
+async def test_a_newer_push_supersedes_one_that_waits_where_the_app_says_so(
+    platform: Platform,
+) -> None:
+    await newest_only(platform)
+    await platform.commit()
+    first = asyncio.create_task(platform.git("push", "heroku", "main"))
+    await platform.build()
+    commit = await platform.commit("work.py", "")
+    second = asyncio.create_task(platform.git("push", "heroku", "main"))
+
+    older = await first
+    await platform.compile("done\n")
+
+    assert (older.status, remote(older.said)[-1], (await second).status) == (
+        1,
+        " !     Build canceled: a newer one was pushed",
+        0,
+    )
+    assert await platform.repositories.head("app-1") == commit
+
+
+async def test_a_push_whose_build_was_released_is_not_superseded(platform: Platform) -> None:
+    await newest_only(platform)
+    await platform.commit()
+    first = asyncio.create_task(platform.git("push", "heroku", "main"))
+    build = await platform.build()
+    async with platform.db.write() as tx:
+        current = await ledger.current(tx, "app-1")
+        assert current is not None
+        released = replace(build, started_at=NOW, release_id=current.id)
+        await builds.update_build(tx, released)
+
+    second = await platform.git("push", "heroku", "main")
+    await platform.end(released, BuildStatus.SUCCEEDED)
+
+    assert (second.status, (await first).status) == (1, 0)
+    assert remote(second.said)[-1] == (
         " !     Another push to this app is being built. Push again when it has ended."
     )
     assert [folder.name for folder in (platform.data / "builds").iterdir()] == [build.id]

@@ -445,3 +445,68 @@ async def cancel(shop: Shop, build_id: str) -> None:
         build = await builds.find(tx, SHOP.id, build_id)
         assert build is not None
         await wishes.cancel(tx, build, user=OWNER.email, now=shop.world.now)
+
+
+async def test_a_source_that_was_uploaded_in_a_folder_of_its_own_is_built(shop: Shop) -> None:
+    build_id = await shop.push({"shop-1a2b/Procfile": "worker: work\n", "shop-1a2b/work": ""})
+    folder = shop.settings.paths.builds / build_id
+    (folder / "source.tar").rename(folder / "upload")
+    shop.scripts.append(python)
+
+    await shop.compiler.reconcile(SHOP.id)
+
+    assert (await shop.get(build_id)).status is BuildStatus.SUCCEEDED
+
+
+async def test_a_source_that_cannot_be_fetched_fails_the_build_with_the_reason(shop: Shop) -> None:
+    build_id = await shop.push()
+    folder = shop.settings.paths.builds / build_id
+    (folder / "source.tar").unlink()
+    (folder / "address.json").write_text('{"url": "http://127.0.0.1:1/a.tgz?token=secret"}')
+
+    await shop.compiler.reconcile(SHOP.id)
+
+    build = await shop.get(build_id)
+    assert (build.status, build.message) == (
+        BuildStatus.FAILED,
+        "The source http://127.0.0.1:1/a.tgz cannot be fetched: ConnectError.",
+    )
+
+
+async def test_the_newest_build_ends_those_that_wait_where_the_app_says_so(shop: Shop) -> None:
+    async with shop.world.db.write() as tx:
+        await releases.set_config(
+            tx, SHOP, {"DEODAR_NEWEST_BUILD": "on"}, user=OWNER.email, now=shop.world.now
+        )
+    older, newer = await shop.push(), await shop.push()
+    shop.scripts.append(python)
+
+    await shop.compiler.reconcile(SHOP.id)
+
+    ended = [await shop.get(build_id) for build_id in (older, newer)]
+    assert [(build.status.value, build.message) for build in ended] == [
+        ("failed", "Build canceled: a newer one was pushed"),
+        ("succeeded", None),
+    ]
+    assert not (shop.settings.paths.builds / older).exists()
+
+
+async def test_the_newest_build_ends_one_that_runs_where_the_app_says_so(shop: Shop) -> None:
+    async with shop.world.db.write() as tx:
+        await releases.set_config(
+            tx, SHOP, {"DEODAR_NEWEST_BUILD": "on"}, user=OWNER.email, now=shop.world.now
+        )
+    older = await shop.push()
+    begun = asyncio.Event()
+    shop.scripts += [lambda _: begun.set(), python]
+    building = asyncio.create_task(shop.compiler.reconcile(SHOP.id))
+    await begun.wait()
+
+    newer = await shop.push()
+    shop.world.now += timedelta(seconds=2)
+    await building
+    await shop.compiler.reconcile(SHOP.id)
+
+    ended = [await shop.get(build_id) for build_id in (older, newer)]
+    assert [build.status.value for build in ended] == ["failed", "succeeded"]
+    assert " !     Build canceled: a newer one was pushed\n" in shop.output(ended[0])
