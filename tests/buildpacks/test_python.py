@@ -144,6 +144,7 @@ def test_the_stack_s_python_may_be_asked_for(shop: Workshop, tmp_path: Path, ver
     [
         ({"app.py": "app = print"}, {"web": "gunicorn app:app"}),
         ({"main.py": "application: object = print"}, {"web": "gunicorn main:application"}),
+        ({"wsgi.py": "def app(environ, start): pass"}, {"web": "gunicorn wsgi:app"}),
         ({"manage.py": "", "site/wsgi.py": ""}, {"web": "gunicorn site.wsgi"}),
         ({"app.py": "from fastapi import FastAPI\napp = FastAPI()"}, {}),
         ({"app.py": "print('no server')"}, {}),

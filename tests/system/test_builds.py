@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.conftest import STACKS
 from tests.system.harness import APPS, Platform, Repo, eventually
+
+php = pytest.mark.skipif(
+    STACKS.exists() and not (STACKS / "deodar-12/run/usr/sbin/apache2").exists(),
+    reason="the stack was built before PHP was part of it: build it anew",
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +152,52 @@ def latest(platform: Platform) -> tuple[str, bool]:
     """Status of the newest release, and whether it is the current one."""
     newest = platform.api("GET", "/apps/forge/releases")[-1]
     return newest["status"], newest["current"]
+
+
+@php
+def test_an_index_php_is_served_by_as_many_workers_as_fit_and_its_words_are_in_the_log(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.deploy("plain", APPS / "php", tmp_path / "plain")
+
+    assert platform.get("plain.localhost").body == "Ahoy from PHP in web.1 with 128M"
+    said = eventually(lambda: said_by(platform, "plain", "asked for /"))
+    assert "4 processes at 128MB memory limit." in said
+    platform.api("DELETE", "/apps/plain")
+
+
+@php
+def test_a_php_app_s_packages_are_installed_and_its_nginx_knows_its_address(
+    platform: Platform, tmp_path: Path
+) -> None:
+    repo = platform.deploy("packages", APPS / "php-packages", tmp_path / "packages")
+
+    assert platform.get("packages.localhost").body == "Ahoy from a package at packages.localhost"
+    repo.write("index.php", "")
+    repo.commit("Again")
+    assert "Released v4" in repo.push().stderr
+    assert platform.get("packages.localhost").status == 200
+    platform.api("DELETE", "/apps/packages")
+
+
+def test_gunicorn_serves_a_python_app_without_a_procfile(
+    platform: Platform, tmp_path: Path
+) -> None:
+    folder = tmp_path / "wsgi"
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("gunicorn==23.0.0\n")
+    (folder / "app.py").write_text(
+        "def app(environ, start):\n    start('200 OK', [])\n    return [b'Ahoy']\n"
+    )
+    platform.create("wsgi")
+    pushed = Repo.of(folder, tmp_path / "wsgi-repo", platform, app="wsgi").push()
+
+    assert "Default types for Python    -> web" in pushed.stderr, pushed.all
+    assert platform.get("wsgi.localhost").body == "Ahoy"
+    platform.api("DELETE", "/apps/wsgi")
+
+
+def said_by(platform: Platform, app: str, words: str) -> str:
+    """The app's log if these words are in it."""
+    log = platform.logs(app)
+    return log if words in log else ""
