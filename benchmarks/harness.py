@@ -151,6 +151,19 @@ class Repository:
         """Pushes main; answers what the pusher saw."""
         return self.git("push", "heroku", "main")
 
+    def timeline(self) -> list[tuple[float, str]]:
+        """Pushes main; answers each line that the pusher saw, and after how many seconds."""
+        argv = ["git", "push", "heroku", "main"]
+        start = time.monotonic()
+        with subprocess.Popen(
+            argv, cwd=self.folder, env=self._env, stderr=subprocess.PIPE, text=True
+        ) as push:
+            assert push.stderr is not None
+            lines = [(time.monotonic() - start, line.rstrip()) for line in push.stderr]
+        if push.returncode != 0:
+            raise RuntimeError("\n".join(line for _, line in lines))
+        return lines
+
 
 def eventually(check: Callable[[], bool], *, within: float, every: float = 0.01) -> float:
     """Seconds until `check` holds. Raises TimeoutError if it does not within so many."""
