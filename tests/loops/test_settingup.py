@@ -282,6 +282,27 @@ async def test_of_a_bad_app_json_nothing_is_left_but_the_words(
     assert left == []
 
 
+async def test_an_app_that_was_pushed_to_meanwhile_outlives_a_bad_app_json(site: Site) -> None:
+    await site.begin({"Procfile": "web: serve"})
+    app = await site.app()
+    assert app is not None
+    async with site.world.db.write() as tx:
+        await wishes.create(
+            tx,
+            app,
+            build_id="pushed",
+            commit="1a2b3c",
+            commit_description="Push",
+            user=OWNER.email,
+            now=site.world.now,
+        )
+
+    await site.move()
+
+    assert (await site.setup()).status == "failed"
+    assert await site.app() is not None
+
+
 async def test_a_build_that_fails_fails_the_setup_and_leaves_the_app(site: Site) -> None:
     await site.begin_with({})
     await site.move()

@@ -18,6 +18,7 @@ from deodar.model.formation import ProcessType
 from deodar.model.manifest import Manifest
 from deodar.model.release import Release
 from deodar.model.setup import Event, Setup
+from deodar.store import builds as stored_builds
 from deodar.store import formations as stored
 from deodar.store import setups
 from deodar.store.db import Tx
@@ -194,7 +195,8 @@ async def fail(tx: Tx, setup: Setup, why: str, *, notes: Sequence[str] = (), now
 async def reject(
     tx: Tx, app: App | None, setup: Setup, why: str, *, notes: Sequence[str] = (), now: datetime
 ) -> None:
-    """The source or its app.json is not good: the app, which is empty as yet, goes with it."""
+    """The source or its app.json is not good: the app goes with it, unless somebody has pushed to it
+    in the meantime."""
     await fail(tx, setup, why, notes=notes, now=now)
-    if app is not None:
+    if app is not None and not await stored_builds.of_app(tx, app.id):
         await apps.destroy(tx, app)

@@ -150,22 +150,27 @@ class SettingUp:
 
     async def _apply(self, app: App, setup: Setup, text: str) -> None:
         build_id = await self._lay_source(setup)
-        present = {stack.name for stack in stacks.list_present(self._paths.stacks)}
+        known = {stack.name for stack in stacks.list_present(self._paths.stacks)}
         try:
             async with self._db.write() as tx:
+                # Read again: it may have been renamed or destroyed while its source was fetched.
+                present = await apps.find(tx, app.id)
+                if present is None:
+                    raise errors.NotFound("app")
                 made = await setups.apply(
                     tx,
-                    app,
+                    present,
                     setup,
                     text,
                     build_id=build_id,
-                    stacks=frozenset(present | set(stacks.RECIPES)),
+                    stacks=frozenset(known | set(stacks.RECIPES)),
                     now=self._clock(),
                 )
-        except errors.InvalidManifest as error:
+        except (errors.InvalidManifest, errors.NotFound) as error:
             await asyncio.to_thread(shutil.rmtree, self._paths.builds / build_id)
-            await self._reject(setup, INVALID, *error.problems)
-            return
+            if isinstance(error, errors.InvalidManifest):
+                await self._reject(setup, INVALID, *error.problems)
+            return  # without its app, the next step is to say so
         log.info("setup.applied", app=app.id, setup=setup.id, build=build_id)
         for release in made:
             self._tell(
@@ -228,7 +233,9 @@ class SettingUp:
         async with self._db.write() as tx:
             app = await apps.find(tx, setup.app_id)
             await setups.reject(tx, app, setup, why, notes=notes, now=self._clock())
-        self._logs.delete(setup.app_id)
+            is_gone = await apps.find(tx, setup.app_id) is None
+        if is_gone:
+            self._logs.delete(setup.app_id)
         log.info("setup.rejected", app=setup.app_id, setup=setup.id, why=why)
 
     async def _fail(self, setup: Setup, why: str) -> None:
