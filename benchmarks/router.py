@@ -136,7 +136,7 @@ def ours(folder: Path, *, port: int, https: int, backend: int) -> Iterator[Hapro
     table = Table(
         hosts={HOST: 7},
         servers={7: (Server(name="web.1-11111111", address="127.0.0.1", port=backend),)},
-        certificates=(str(authority.leaf(HOST).path),),
+        certificates={HOST: authority.leaf(HOST).path.read_text()},
     )
     everywhere = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {PROXY_CORE})  # HAProxy inherits it, and starts as many threads
@@ -163,7 +163,9 @@ async def read(folder: Path) -> None:
     """The reader, a process of its own: HAProxy's lines into an app's log, until terminated."""
     settings = Settings(paths=Paths(data=folder), ports=Ports())
     logs = Logs(settings.paths.logs)
-    requests = Requests(Haproxy(settings).layout.requests, logs, lambda _: "bench")
+    requests = Requests(
+        Haproxy(settings).layout.requests, logs, lambda _: "bench", saw=lambda app, at: None
+    )
     await requests.serve()
 
 

@@ -46,7 +46,7 @@ def authority(folder: Path) -> ca.Authority:
 
 @pytest.fixture
 def table(authority: ca.Authority) -> Table:
-    return Table(certificates=(str(authority.leaf("localhost").path),))
+    return Table(certificates={"localhost": authority.leaf("localhost").path.read_text()})
 
 
 @pytest.fixture
@@ -372,7 +372,7 @@ async def test_a_certificate_that_is_added_is_served_at_once_with_http2(
     await route(haproxy, "one.localhost", 7, await Web("web.1-aaaaaaaa").start())
     leaf = authority.leaf("one.localhost")
     for _ in range(2):
-        await haproxy.runtime.set_certificate(leaf.path, leaf.path.read_text())
+        await haproxy.runtime.set_certificate("one.localhost", leaf.path.read_text())
 
     script = (
         *("curl", "-s", "--http2", "--cacert", str(authority.certificate), "--resolve"),

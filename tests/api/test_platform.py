@@ -125,6 +125,17 @@ async def test_runtime_metrics_are_off_until_they_are_switched_on(world: Given) 
     assert off.json()["enabled"] is False
 
 
+async def test_session_affinity_is_off_until_it_is_switched_on(world: Given) -> None:
+    await world.create()
+    path = "/apps/example-app/features/http-session-affinity"
+
+    before = (await world.get(path)).json()["enabled"]
+    on = await world.send("PATCH", path, {"enabled": True})
+    after = (await world.get(path)).json()["enabled"]
+
+    assert (before, on.status_code, on.json()["enabled"], after) == (False, 200, True, True)
+
+
 async def test_an_authorization_is_the_token_one_came_with(world: Given, conforms: Given) -> None:
     answer = await world.send("POST", "/oauth/authorizations", {"description": "mine"})
 

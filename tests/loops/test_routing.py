@@ -416,6 +416,6 @@ async def test_requests_are_told_in_the_apps_log_also_those_made_while_we_were_a
     line = next(line for line in await world.said() if "/away" in line)
     assert re.fullmatch(
         r'router: at=info method=GET path="/away\?a=1" host=shop.localhost request_id=a{20} '
-        r'fwd="127.0.0.1" dyno=web.1 connect=\d+ms service=\d+ms status=200 bytes=\d+ protocol=http',
+        r'fwd="127.0.0.1" dyno=web.1 connect=\d+ms service=\d+ms status=200 bytes=\d+ protocol=http1.1 tls=false',
         line,
     )

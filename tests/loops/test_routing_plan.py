@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, Table
+from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, Table, Tuning
 from deodar.loops.routing import plan
 from deodar.loops.routing.plan import (
     Add,
@@ -17,6 +17,7 @@ from deodar.loops.routing.plan import (
     RemoveHost,
     Show,
     Step,
+    Tune,
     Wanted,
 )
 from deodar.model.app import Account, App, AppId, ConfigVars
@@ -137,6 +138,45 @@ def test_a_first_dyno_is_let_in_before_the_page_goes_and_the_host_comes() -> Non
         AddHost("one.localhost"),
         Show(None),
     ]
+
+
+def test_what_an_app_wishes_comes_before_its_dynos() -> None:
+    up = dyno(State.UP, routed=False)
+    wishes = replace(wanted(up), release=replace(RELEASE, config=ConfigVars(DEODAR_QUEUE="5")))
+
+    assert plan.plan(wishes, Slot(), NOW, drain=DRAIN) == [
+        Tune(Tuning(queue=5)),
+        Add(up, SERVER),
+        AddHost("one.localhost"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "tuning"),
+    [
+        ({}, Tuning()),
+        ({"DEODAR_REQUEST_TIMEOUT": "10"}, Tuning(first=10)),
+        ({"DEODAR_IDLE_TIMEOUT": "600"}, Tuning(idle=600)),
+        ({"DEODAR_QUARANTINE": "1"}, Tuning(quarantine=1)),
+        ({"DEODAR_CONCURRENCY": "2"}, Tuning(concurrency=2)),
+        ({"DEODAR_BALANCE": "least-connections"}, Tuning(least=True)),
+        ({"DEODAR_HTTPS_ONLY": "on"}, Tuning(https_only=True)),
+        ({"ERROR_PAGE_URL": "https://example.com"}, Tuning(error_page="https://example.com")),
+        (
+            {"MAINTENANCE_PAGE_URL": "https://example.com"},
+            Tuning(maintenance_page="https://example.com"),
+        ),
+    ],
+    ids=str,
+)
+def test_config_vars_tune_the_router(config: dict[str, str], tuning: Tuning) -> None:
+    assert (
+        plan.tuned(replace(wanted(), release=replace(RELEASE, config=ConfigVars(config)))) == tuning
+    )
+
+
+def test_a_feature_keeps_clients_with_their_dyno() -> None:
+    assert plan.tuned(replace(wanted(), app=replace(APP, affinity=True))) == Tuning(affinity=True)
 
 
 def test_what_the_store_does_not_know_goes() -> None:

@@ -23,10 +23,14 @@ COLUMNS = {
     "status": "200",
     "size": "13",
     "end": "--",
+    "retries": "0",
     "server": "web.1-11111111",
     "slot": "app_0007",
     "code": "-",
-    "frontend": "router~",
+    "frontend": "https",
+    "version": "HTTP/1.1",
+    "for any": "0",
+    "for its own": "0",
     "id": "8601b555-6a83-4c12-8269-97c8e32cdb22",
     "method": "GET",
     "client": "204.204.204.204",
@@ -57,13 +61,13 @@ def test_a_line_tells_the_app_when_and_what() -> None:
             at=datetime(2026, 3, 1, 12, 0, 0, 269000, tzinfo=UTC),
             source="heroku",
             dyno="router",
-            text=f"at=info {ASKED} dyno=web.1 connect=1ms service=18ms status=200 bytes=13 protocol=https",
+            text=f"at=info {ASKED} dyno=web.1 connect=1ms service=18ms status=200 bytes=13 protocol=http1.1 tls=true",
         ),
     )
 
 
 UNANSWERED = {"server": "<NOSRV>", "connecting": "-1", "first": "-1", "status": "503"}
-NOBODY = "dyno= connect= service= status=503 bytes= protocol=https"
+NOBODY = "dyno= connect= service= status=503 bytes= protocol=http1.1 tls=true"
 
 
 @pytest.mark.parametrize(
@@ -73,12 +77,12 @@ NOBODY = "dyno= connect= service= status=503 bytes= protocol=https"
         (
             {"end": "sH", "status": "504", "first": "-1", "active": "30001", "size": "900"},
             'at=error code=H12 desc="Request timeout"',
-            "dyno=web.1 connect=1ms service=30000ms status=503 bytes=0 protocol=https",
+            "dyno=web.1 connect=1ms service=30000ms status=503 bytes=0 protocol=http1.1 tls=true",
         ),
         (
             {"end": "SH", "status": "502", "first": "-1", "size": "900"},
             'at=error code=H13 desc="Connection closed without response"',
-            "dyno=web.1 connect=1ms service=18ms status=503 bytes=0 protocol=https",
+            "dyno=web.1 connect=1ms service=18ms status=503 bytes=0 protocol=http1.1 tls=true",
         ),
         (
             {**UNANSWERED, "code": "H14"},
@@ -88,23 +92,54 @@ NOBODY = "dyno= connect= service= status=503 bytes= protocol=https"
         (
             {"end": "SD"},
             'sock=backend at=error code=H18 desc="Server Request Interrupted"',
-            "dyno=web.1 connect=1ms service=18ms status=503 bytes=13 protocol=https",
+            "dyno=web.1 connect=1ms service=18ms status=503 bytes=13 protocol=http1.1 tls=true",
         ),
         (
             {"end": "sC", "connecting": "-1", "status": "503", "active": "5001"},
             'at=error code=H19 desc="Backend connection timeout"',
-            "dyno=web.1 connect= service= status=503 bytes= protocol=https",
+            "dyno=web.1 connect= service= status=503 bytes= protocol=http1.1 tls=true",
         ),
         ({**UNANSWERED, "code": "H20"}, 'at=error code=H20 desc="App boot timeout"', NOBODY),
         (
             {"end": "SC", "connecting": "-1", "status": "503"},
             'at=error code=H21 desc="Backend connection refused"',
-            "dyno=web.1 connect= service= status=503 bytes= protocol=https",
+            "dyno=web.1 connect= service= status=503 bytes= protocol=http1.1 tls=true",
         ),
         (
             {"end": "CH", "status": "400", "size": "0"},
             'sock=client at=warning code=H27 desc="Client Request Interrupted"',
-            "dyno=web.1 connect=1ms service=18ms status=499 bytes=0 protocol=https",
+            "dyno=web.1 connect=1ms service=18ms status=499 bytes=0 protocol=http1.1 tls=true",
+        ),
+        ({**UNANSWERED, "end": "LR"}, 'at=error code=H11 desc="Backlog too deep"', NOBODY),
+        (
+            {**UNANSWERED, "code": "H22"},
+            'at=error code=H22 desc="Connection limit reached"',
+            NOBODY,
+        ),
+        (
+            {"end": "KD"},
+            'at=error code=H24 desc="Forced close"',
+            "dyno=web.1 connect=1ms service=18ms status=503 bytes=13 protocol=http1.1 tls=true",
+        ),
+        (
+            {"end": "PD", "status": "400"},
+            'at=error code=H26 desc="Request Error"',
+            "dyno=web.1 connect=1ms service=18ms status=400 bytes=13 protocol=http1.1 tls=true",
+        ),
+        (
+            {**UNANSWERED, "code": "H31"},
+            'at=error code=H31 desc="Misdirected Request"',
+            "dyno= connect= service= status=421 bytes= protocol=http1.1 tls=true",
+        ),
+        (
+            {**UNANSWERED, "code": "H34"},
+            'at=error code=H34 desc="All up dynos are quarantined"',
+            NOBODY,
+        ),
+        (
+            {**UNANSWERED, "end": "SC", "retries": "+1"},
+            'at=error code=H21 desc="Backend connection refused"',
+            "dyno= connect= service= status=503 bytes= protocol=http1.1 tls=true",
         ),
         ({**UNANSWERED, "code": "H80"}, 'at=info code=H80 desc="Maintenance mode"', NOBODY),
         ({**UNANSWERED, "code": "H81"}, 'at=info code=H81 desc="Blank app"', NOBODY),
@@ -112,17 +147,17 @@ NOBODY = "dyno= connect= service= status=503 bytes= protocol=https"
         (
             {"end": "CD", "status": "101"},
             "at=info",
-            "dyno=web.1 connect=1ms service=18ms status=101 bytes=13 protocol=https",
+            "dyno=web.1 connect=1ms service=18ms status=101 bytes=13 protocol=http1.1 tls=true",
         ),
         (
             {"end": "sD", "status": "101"},
             'at=error code=H15 desc="Idle connection"',
-            "dyno=web.1 connect=1ms service=18ms status=503 bytes=0 protocol=https",
+            "dyno=web.1 connect=1ms service=18ms status=503 bytes=0 protocol=http1.1 tls=true",
         ),
         (
             {**UNANSWERED, "end": "LR", "status": "414", "size": "80"},
             "at=info",
-            "dyno= connect= service= status=414 bytes=80 protocol=https",
+            "dyno= connect= service= status=414 bytes=80 protocol=http1.1 tls=true",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -136,7 +171,12 @@ def test_how_a_request_ended_is_told_as_heroku_does(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"frontend": "router"}, "protocol=http"),
+        ({"frontend": "http"}, "protocol=http1.1 tls=false"),
+        ({"version": "HTTP/2.0"}, "protocol=http2.0 tls=true"),
+        ({"version": "HTTP/1.0"}, "protocol=http1.0 tls=true"),
+        ({"queued": "35", "for any": "4"}, "tls=true queue=35ms queue_depth=4"),
+        ({"queued": "35", "for its own": "1"}, "tls=true queue=35ms queue_depth=1"),
+        ({"queued": "1200"}, "tls=true queue=1200ms"),
         ({"uri": "https://example-app.localhost/a/b?c"}, 'path="/a/b?c" '),
         ({"uri": "https://example-app.localhost"}, 'path="/" '),
         ({"uri": "*"}, 'path="*" '),

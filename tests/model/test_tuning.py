@@ -32,5 +32,43 @@ def test_a_switch_is_on_or_off() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("https://example.com/error.html?a=1&b=2", "https://example.com/error.html?a=1&b=2"),
+        ("HTTP://example.com", "HTTP://example.com"),
+        ('https://example.com/"><script>', "https://example.com/%22%3E%3Cscript%3E"),
+        ("https://example.com/a|b;c'd e", "https://example.com/a%7Cb%3Bc%27d%20e"),
+        ("https://example.com/é", "https://example.com/%C3%A9"),
+        ("javascript:alert(1)", ""),
+        ("//example.com", ""),
+        ("https://", ""),
+        ("https://example.com/" + "a" * 2000, ""),
+        ("", ""),
+    ],
+)
+def test_a_page_is_a_url_that_ends_no_quotes_and_no_command(value: str, url: str) -> None:
+    assert tuning.ERROR_PAGE.of({"ERROR_PAGE_URL": value}) == url
+
+
+def test_what_is_no_page_is_refused() -> None:
+    with pytest.raises(errors.InvalidParams) as refused:
+        tuning.check("ERROR_PAGE_URL", "maintenance.html")
+
+    assert (
+        refused.value.message
+        == "ERROR_PAGE_URL must be a URL that begins with https:// or http://."
+    )
+    tuning.check("ERROR_PAGE_URL", "")
+
+
+@pytest.mark.parametrize("value", ["0", "10001", "-1", "many", ""])
+def test_a_count_is_a_number_within_bounds(value: str) -> None:
+    with pytest.raises(errors.InvalidParams) as refused:
+        tuning.check("DEODAR_CONCURRENCY", value)
+
+    assert refused.value.message == "DEODAR_CONCURRENCY must be a number from 1 to 10000."
+
+
 def test_other_config_vars_are_the_apps_own() -> None:
     tuning.check("GREETING", "anything")

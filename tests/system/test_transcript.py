@@ -179,7 +179,7 @@ def test_logs_tell_of_router_dynos_and_api(platform: Platform, shop: Repo) -> No
     assert result.status == 0, result.all
     for pattern in (
         r"heroku\[router\]: at=info method=GET path=\"/\" host=shop\.localhost\S* request_id=\S+ "
-        r'fwd="127\.0\.0\.1" dyno=web\.\d connect=\d+ms service=\d+ms status=200 bytes=\d+ protocol=http',
+        r'fwd="127\.0\.0\.1" dyno=web\.\d connect=\d+ms service=\d+ms status=200 bytes=\d+ protocol=http1.1 tls=false',
         r"app\[api\]: Scaled to web@3:Basic worker@2:Basic by user owner@deodar\.local",
         r"app\[api\]: Set GREETING config vars by user owner@deodar\.local",
         r"heroku\[web\.1\]: Starting process with command `gunicorn app:app --bind 0\.0\.0\.0:\$PORT`",

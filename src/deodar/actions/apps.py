@@ -76,6 +76,11 @@ async def set_preboot(tx: Tx, app: App, preboot: bool, *, now: datetime) -> App:
     return await _update(tx, replace(app, preboot=preboot, updated_at=now))
 
 
+async def set_affinity(tx: Tx, app: App, wished: bool, *, now: datetime) -> App:
+    """Whether a client stays with its dyno (devcenter: session-affinity)."""
+    return await _update(tx, replace(app, affinity=wished, updated_at=now))
+
+
 async def set_runtime_metrics(tx: Tx, app: App, wished: bool, *, now: datetime) -> App:
     """Whether its dynos' load and memory are told in its log (devcenter: log-runtime-metrics)."""
     return await _update(tx, replace(app, runtime_metrics=wished, updated_at=now))

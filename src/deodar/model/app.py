@@ -40,6 +40,7 @@ class App:
         True  #: new web dynos take over before old ones stop; off is Heroku's classic way
     )
     runtime_metrics: bool = False  #: its dynos' load and memory are told in its log
+    affinity: bool = False  #: a client's requests go to the dyno that answered its first
     acm: bool = False  #: the platform gets its domains certificates
     buildpacks: tuple[str, ...] = ()  #: set by the owner, in order; empty means detect
     detected_buildpack: str | None = None  #: pinned by the first successful build

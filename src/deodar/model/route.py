@@ -48,6 +48,7 @@ def check_hostname(hostname: str) -> str:
 H_CODES = MappingProxyType(
     {
         "H10": "App crashed",
+        "H11": "Backlog too deep",
         "H12": "Request timeout",
         "H13": "Connection closed without response",
         "H14": "No web processes running",
@@ -57,8 +58,13 @@ H_CODES = MappingProxyType(
         "H19": "Backend connection timeout",
         "H20": "App boot timeout",
         "H21": "Backend connection refused",
+        "H22": "Connection limit reached",
+        "H24": "Forced close",
+        "H26": "Request Error",
         "H27": "Client Request Interrupted",
         "H28": "Client Connection Idle",
+        "H31": "Misdirected Request",
+        "H34": "All up dynos are quarantined",
         "H80": "Maintenance mode",
         "H81": "Blank app",
         "H99": "Platform error",

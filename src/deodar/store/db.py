@@ -23,7 +23,7 @@ from deodar.kit.loop import Bell
 from deodar.model import errors
 from deodar.model.app import ConfigVars
 
-HEAD = "0004"  #: the newest migration
+HEAD = "0005"  #: the newest migration
 BUSY_TIMEOUT = 10.0  #: seconds that SQLite waits for another process's lock
 WAL_LIMIT = 16 * 1024 * 1024  #: bytes
 

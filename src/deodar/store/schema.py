@@ -46,6 +46,7 @@ apps = Table(
     Column("preboot", Boolean, nullable=False),
     Column("runtime_metrics", Boolean, nullable=False),
     Column("acm", Boolean, nullable=False, server_default=false()),
+    Column("affinity", Boolean, nullable=False, server_default=false()),
     Column("buildpacks", JSON, nullable=False),
     Column("detected_buildpack", String(255)),
     Column("slot", Integer, nullable=False, unique=True),

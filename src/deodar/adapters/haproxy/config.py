@@ -2,20 +2,31 @@
 
 Runs nothing. The shape: every app owns one slot, a backend made ahead of time, so that a new app, a
 new dyno or a new certificate is a change at run time and never a reload. `hosts.map` leads from a
-host to a slot, `state.map` from a slot to the H code that answers instead of a dyno.
+host to its app's backend, or to the H code that answers instead of a dyno. An app that wishes what
+others do not has other backends, whose rules read its wishes from `tuning.map`: nobody else pays.
 """
 
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from deodar.adapters.haproxy.table import Server, Table, slot_name
+from deodar.adapters.haproxy.table import (
+    Family,
+    Server,
+    Table,
+    Tuning,
+    backend_name,
+    lead_name,
+    seat,
+)
 from deodar.model import errors
 
 SLOTS = 1000  #: backends made ahead at once; an idle one costs 8 KB and no CPU
 MAXCONN_LIMIT = 20_000  #: two buffers of 16 KB each at worst
 SOCKET_PATH_LIMIT = 90  #: bytes; Linux takes 107 and HAProxy appends `.<pid>.tmp` while it binds
 REQUESTS_FD = 9  #: the open file that HAProxy is started with, to write its request log to
+
+AFFINITY = "heroku-session-affinity"  #: the cookie
 
 NOBODY = 65534  #: the user that HAProxy's workers run as; has no files of its own
 
@@ -32,10 +43,14 @@ LOG_COLUMNS = (
     "%ST",  # status; 504 and 502 where the client was shown 503
     "%B",  # bytes to the client
     "%tsc",  # how it ended
+    "%rc",  # tries that failed to connect, with a + if another dyno was tried
     "%s",  # server, `<NOSRV>` without
     "%[var(txn.slot)]",
     "%[var(txn.code)]",  # H code, `-` when a dyno answered
-    "%ft",  # the frontend; ends with `~` if the client spoke TLS
+    "%f",  # the frontend: http or https
+    "%HV",
+    "%bq",  # how many waited before it for any dyno of the app
+    "%sq",  # and for its own
     "%[var(txn.id)]",
     "%HM",
     "%ci",  # the client's address
@@ -44,8 +59,9 @@ LOG_COLUMNS = (
     "%[var(txn.fwd)]",  # X-Forwarded-For as the dyno was given it, `-` if it is the client's address
 )
 
-#: our pages by what they say; `error` answers for every other H code
-PAGES = {"H80": "maintenance.html", "H81": "blank.html"}
+
+#: what ACME asks for: host, without a port, and path
+ASKED = "base,lower,regsub(:[0-9]+/,/)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +83,32 @@ class Layout:
         return self.run / "hosts.map"
 
     @property
-    def states(self) -> Path:
-        return self.run / "state.map"
+    def tunings(self) -> Path:
+        return self.run / "tuning.map"
+
+    @property
+    def seats(self) -> Path:
+        """Which server a client's cookie means; only those that take requests."""
+        return self.run / "seats.map"
+
+    @property
+    def challenges(self) -> Path:
+        return self.run / "challenges.map"
 
     @property
     def certificates(self) -> Path:
         return self.run / "certificates.list"
+
+    def certificate(self, host: str) -> Path:
+        """Key and chain that are served for this host: what HAProxy calls the certificate, and where
+        it finds it when it starts. A host name has no underscore of its own."""
+        return self.run / "certificates" / f"{host.replace('*', '_')}.pem"
+
+    def certified(self, path: Path) -> str | None:
+        """The host of that certificate; None for a path that is none of ours."""
+        if path.parent != self.run / "certificates":
+            return None
+        return path.name.removesuffix(".pem").replace("_", "*")
 
     @property
     def pages(self) -> Path:
@@ -131,27 +167,36 @@ def maxconn(file_limit: int) -> int:
     return min((file_limit - reserve) // 2, MAXCONN_LIMIT)
 
 
+def spare(maxconn: int) -> int:
+    """How many of the connections are kept for saying that there are no more."""
+    return max(maxconn // 50, 5)
+
+
 def slots_needed(highest: int) -> int:
     """How many slots to make so that `highest` is among them, in whole thousands."""
     return (highest // SLOTS + 1) * SLOTS
 
 
+#: what asks and what is told of it in X-Forwarded-Proto
+PROTOCOLS = ("http", "https")
+
+#: the first byte of an answer: HAProxy has one limit for it and for silence afterwards, so that the
+#: shorter one is a rule, and the request's end its condition. It takes effect only where it stands in
+#: the backend itself. A request with a body has the limit from the moment that the body is sent.
+FIRST_BYTE = """\
+  tcp-response inspect-delay 30s
+  tcp-response content accept if {{ status gt 0 }}
+  tcp-response content set-var(txn.code) str(H12) if WAIT_END {{ capture.req.method {bodiless} }}{unless}
+  tcp-response content close if WAIT_END {{ capture.req.method {bodiless} }}{unless}
+"""
+BODILESS = "GET HEAD DELETE OPTIONS"
+
+
 def render_config(layout: Layout, listen: Listen) -> str:
     """The part of the configuration that does not change while the router runs."""
-    columns = r"\t".join(LOG_COLUMNS)
-    http = ",".join(f"{bracketed(address)}:{listen.http}" for address in listen.addresses)
-    https = ",".join(f"{bracketed(address)}:{listen.https}" for address in listen.addresses)
-    pages = "\n".join(
-        f'  http-request return status 503 content-type "text/html; charset=utf-8" '
-        f'lf-file {layout.pages / page} hdr Cache-Control "no-cache, no-store" '
-        f"if {{ var(txn.code) -m str {code} }}"
-        for code, page in PAGES.items()
-    )
-    error = (
-        f'  http-request return status 503 content-type "text/html; charset=utf-8" '
-        f'lf-file {layout.pages / "error.html"} hdr Cache-Control "no-cache, no-store"'
-    )
     user = "" if listen.user is None else f"\n  uid {listen.user}\n  gid {listen.user}"
+    frontends = "\n".join(_frontend(protocol, layout, listen) for protocol in PROTOCOLS)
+    wish = f"var(txn.slot),field(2,_),map({layout.tunings})"
     return f"""\
 # Written by Deodar; changes are lost.
 global
@@ -162,7 +207,7 @@ global
   # fetching it back from the shared pool was 4 % of each request.
   tune.memory.hot-size 4194304
   hard-stop-after 90s
-  lua-load-per-thread {layout.lua} unix@{layout.wake}
+  lua-load-per-thread {layout.lua} unix@{layout.wake} {layout.hosts}
   # A request may be held for 75 s in Lua, whose own clock must not end it.
   tune.lua.session-timeout 0
   tune.lua.service-timeout 0
@@ -176,7 +221,7 @@ defaults base
   timeout connect 5s
   timeout client 55s
   timeout http-request 30s
-  timeout server 30s
+  timeout server 55s
   timeout http-keep-alive 90s
   timeout tunnel 55s
   timeout queue 30s
@@ -190,74 +235,198 @@ defaults base
   errorfile 503 {layout.pages / "failed.http"}
   errorfile 504 {layout.pages / "failed.http"}
 
-frontend router from base
-  bind {http}
-  bind {https} ssl crt-list {layout.certificates} alpn h2,http/1.1
+{frontends}
+# Hosts that lead to a code and not to a backend, and those that lead nowhere.
+backend pages from base
+  http-request set-var(txn.code) var(txn.slot),field(1,_) if {{ var(txn.slot) -m beg H }}
+  # A connection that was made for one of our hosts, over which another is asked for that is none.
+  http-request set-var(txn.slot) ssl_fc_sni,lower,map({layout.hosts}) if !{{ var(txn.slot) -m found }}
+  http-request set-var(txn.code) str(H31) if {{ var(txn.slot) -m found }} !{{ var(txn.code) -m found }}
+  http-request return status 421 content-type "text/plain" string "Misdirected request.\\n" if {{ var(txn.code) -m str H31 }}
+  http-request set-var(txn.wish) {wish} if {{ var(txn.code) -m found }}
+  http-request set-var(txn.page) var(txn.wish),field(7,|) if {{ var(txn.code) -m str H80 }}
+  http-request set-var(txn.page) var(txn.wish),field(6,|) if !{{ var(txn.code) -m str H80 H81 }}
+  http-request return {_page(layout, "maintenance.html")} if {{ var(txn.code) -m str H80 }}
+  http-request return {_page(layout, "blank.html")} if {{ var(txn.code) -m str H81 }}
+  http-request return {_page(layout, "error.html")} if {{ var(txn.code) -m found }}
+  http-request return status 400 content-type "text/plain" string "Bad request: no host.\\n" if !{{ req.hdr(host) -m found }}
+  http-request return status 404 content-type "text/html; charset=utf-8" file {layout.pages / "nothing.html"}
+
+# So many connections that no more can be taken: the last ones are told so.
+backend full from base
+  http-request set-var(txn.code) str(H22)
+  http-request return {_page(layout, "error.html")}
+
+defaults slots from base
+  balance random
+  http-request set-timeout server 30s if !{{ method {BODILESS} }}
+  http-request return {_page(layout, "busy.html")} if {{ queue gt {Tuning().queue} }}
+
+defaults own from base
+  balance random
+{_wishes(layout, listen)}
+defaults least from base
+  balance leastconn
+{_wishes(layout, listen)}"""
+
+
+def _frontend(protocol: str, layout: Layout, listen: Listen) -> str:
+    columns = r"\t".join(LOG_COLUMNS)
+    port = {"http": listen.http, "https": listen.https}[protocol]
+    bind = ",".join(f"{bracketed(address)}:{port}" for address in listen.addresses)
+    tls = f" ssl crt-list {layout.certificates} alpn h2,http/1.1" if protocol == "https" else ""
+    return f"""\
+frontend {protocol} from base
+  bind {bind}{tls}
   # Into a file: a ring over a socket lost lines while the control plane was away.
   log fd@{REQUESTS_FD} len 10000 format raw local0
   log-format "{columns}"
+  # Before redirects, maintenance and sleep: who certifies a name asks here, and will not ask twice.
+  http-request return status 200 content-type "text/plain" lf-string "%[{ASKED},map({layout.challenges})]" if {{ path_beg /.well-known/acme-challenge/ }} {{ {ASKED},map({layout.challenges}) -m found }}
   http-request set-var(txn.host) req.hdr(host),host_only,lower
   http-request set-var(txn.slot) var(txn.host),map({layout.hosts})
   http-request set-var(txn.slot) var(txn.host),regsub(^[^.]+,*),map({layout.hosts}) if !{{ var(txn.slot) -m found }}
   http-request return status 414 content-type "text/plain" string "URI too long: the limit is 8192 bytes.\\n" if {{ url_len gt 8192 }}
+  # Of the hop before us; what Connection, Upgrade and TE say is HAProxy's own matter.
+  http-request del-header Keep-Alive
+  http-request del-header Proxy- -m beg
   http-request set-var(txn.id) req.hdr(x-request-id) if {{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9+/=-]{{20,200}}$ }}
   http-request set-var(txn.id) uuid() if !{{ var(txn.id) -m found }}
   http-request set-header X-Request-ID %[var(txn.id)]
   http-request set-var-fmt(txn.fwd) "%[req.fhdr(x-forwarded-for)], %[src]" if {{ req.hdr(x-forwarded-for) -m found }}
   http-request set-header X-Forwarded-For %[var(txn.fwd)] if {{ var(txn.fwd) -m found }}
   http-request add-header X-Forwarded-For %[src] if !{{ var(txn.fwd) -m found }}
-  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
-  http-request set-header X-Forwarded-Port %[ssl_fc,iif({listen.https},{listen.http})]
+  http-request set-header X-Forwarded-Proto {protocol}
+  http-request set-header X-Forwarded-Port {port}
   http-request set-header X-Request-Start %[date(0,ms)]
   http-request add-header Via "1.1 heroku-router"
   # Our own pages carry them too: a visitor's report can be found in the log.
   http-after-response add-header Via "1.1 heroku-router"
   http-after-response set-header X-Request-ID %[var(txn.id)] if {{ var(txn.id) -m found }}
-  http-request set-var(txn.code) var(txn.slot),map({layout.states})
-  http-request lua.wake if !{{ var(txn.code) -m found }} {{ var(txn.slot),nbsrv eq 0 }}
-  # Every request pays for every rule here, so the rare answers have rules of their own.
-  use_backend pages if {{ var(txn.code) -m found }}
+  http-request lua.wake if {{ var(txn.slot),nbsrv eq 0 }}
+  # Every request pays for every rule here, so that what is rare has rules of its own behind them.
+  use_backend full if {{ fe_conn gt {listen.maxconn - spare(listen.maxconn)} }}
   use_backend %[var(txn.slot)]
-  default_backend nobody
-
-backend pages from base
-{pages}
-{error}
-
-backend nobody from base
-  http-request return status 400 content-type "text/plain" string "Bad request: no host.\\n" if !{{ req.hdr(host) -m found }}
-  http-request return status 404 content-type "text/html; charset=utf-8" file {layout.pages / "nothing.html"}
-
-defaults slots from base
-  balance random
-  # HAProxy has one limit for the first byte and for the rest between two; an event stream needs the
-  # longer of Heroku's two, everything else must begin within 30 s.
-  http-request set-timeout server 55s if {{ req.hdr(accept) -m beg text/event-stream }}
+  default_backend pages
 """
+
+
+def _wishes(layout: Layout, listen: Listen) -> str:
+    """The rules by which an app has what it wishes (`Tuning.encode` has the fields' order)."""
+    https = "" if listen.https == 443 else f":{listen.https}"
+    pages = "\n".join(
+        f"  http-error status {status} {_page(layout, 'error.html', status=None)} hdr X-Router-Error 1"
+        for status in (502, 503, 504)
+    )
+    return rf"""  http-request set-var(txn.wish) var(txn.slot),field(2,_),map({layout.tunings})
+  http-request redirect location https://%[var(txn.host)]{https}%[pathq] code 301 if !{{ ssl_fc }} {{ var(txn.wish),field(4,|) -m str 1 }}
+  http-request set-var(txn.page) var(txn.wish),field(6,|)
+  http-request set-var(txn.depth) var(txn.wish),field(3,|)
+  http-request set-var(txn.code) str(H11) if {{ queue,sub(txn.depth) gt 0 }}
+  http-request return {_page(layout, "error.html")} if {{ var(txn.code) -m found }}
+  http-request set-var(txn.first) var(txn.wish),field(1,|) if !{{ var(txn.wish) -m beg 0| }} !{{ req.hdr(accept) -m beg text/event-stream }}
+  http-request set-var(txn.idle) var(txn.wish),field(2,|) if !{{ var(txn.wish),field(2,|) -m str 0 }}
+  http-request set-timeout server var(txn.idle) if {{ var(txn.idle) -m found }}
+  http-request set-timeout tunnel var(txn.idle) if {{ var(txn.idle) -m found }}
+  http-request set-timeout server 30s if !{{ method {BODILESS} }}
+  http-request set-timeout server var(txn.first) if {{ var(txn.first) -m found }}
+  http-request set-var(txn.sticky) bool(1) if {{ var(txn.wish),field(5,|) -m str 1 }}
+  http-request set-var(txn.cookie) req.cook({AFFINITY}) if {{ var(txn.sticky) -m found }}
+  # Here and not where it is used: there each backend's own lookup made the start four times as long.
+  http-request set-var(txn.seated) var(txn.cookie),map({layout.seats}) if {{ var(txn.cookie) -m found }}
+  http-response set-var(txn.seat) srv_name,field(-1,-) if {{ var(txn.sticky) -m found }}
+  http-response add-header Set-Cookie "{AFFINITY}=%[var(txn.seat)]; path=/; HttpOnly" if {{ var(txn.sticky) -m found }} !{{ var(txn.seat),strcmp(txn.cookie) eq 0 }}
+{pages}
+  http-after-response set-status 503 if {{ res.hdr(x-router-error) -m found }}
+  http-after-response del-header X-Router-Error
+"""
+
+
+def _page(layout: Layout, name: str, *, status: int | None = 503) -> str:
+    begins = "" if status is None else f"status {status} "
+    return (
+        f'{begins}content-type "text/html; charset=utf-8" lf-file {layout.pages / name} '
+        'hdr Cache-Control "no-cache, no-store"'
+    )
+
+
+DEFAULTS = {Family.PLAIN: "slots", Family.OWN: "own", Family.LEAST: "least"}
+
+
+def _rules(family: Family) -> str:
+    """What takes effect, or is allowed, only in the backend itself."""
+    if family is Family.PLAIN:
+        return FIRST_BYTE.format(bodiless=BODILESS, unless="")
+    return FIRST_BYTE.format(bodiless=BODILESS, unless=" !{ var(txn.first) -m found }") + (
+        "  use-server %[var(txn.seated)] if { var(txn.seated) -m found }\n"
+    )
 
 
 def render_slots(table: Table, *, slots: int) -> str:
     """The backends, with the dynos that serve now, so that a restart routes at once."""
-    lines = ["# Written by Deodar; changes are lost."]
+    rules = {family: _rules(family) for family in Family}
+    lines = ["# Written by Deodar; changes are lost.\n"]
     for slot in range(slots):
-        lines.append(f"backend {slot_name(slot)} from slots")
-        lines += [
-            f"  server {server.name} {server_address(server)}"
-            for server in table.servers.get(slot, ())
-        ]
-    return "\n".join(lines) + "\n"
+        tuning = table.tunings.get(slot, Tuning())
+        for family in Family:
+            lines.append(f"backend {backend_name(slot, family)} from {DEFAULTS[family]}\n")
+            lines.append(rules[family])
+            if family is tuning.family:
+                lines += [
+                    f"  server {server_line(server, tuning)}\n"
+                    for server in table.servers.get(slot, ())
+                ]
+    return "".join(lines)
 
 
 def render_hosts(table: Table) -> str:
-    return "".join(f"{host} {slot_name(slot)}\n" for host, slot in sorted(table.hosts.items()))
+    return "".join(
+        f"{host} {lead_name(slot, family=family_of(table, slot), code=table.states.get(slot))}\n"
+        for host, slot in sorted(table.hosts.items())
+    )
 
 
-def render_states(table: Table) -> str:
-    return "".join(f"{slot_name(slot)} {code}\n" for slot, code in sorted(table.states.items()))
+def render_tunings(table: Table) -> str:
+    return "".join(
+        f"{slot:04d} {tuning.encode()}\n" for slot, tuning in sorted(table.tunings.items())
+    )
 
 
-def render_certificates(table: Table) -> str:
-    return "".join(f"{path}\n" for path in table.certificates)
+def render_seats(table: Table) -> str:
+    return "".join(
+        f"{seat(server.name)} {server.name}\n"
+        for slot, servers in sorted(table.servers.items())
+        if family_of(table, slot) is not Family.PLAIN
+        for server in servers
+    )
+
+
+def family_of(table: Table, slot: int) -> Family:
+    return table.tunings.get(slot, Tuning()).family
+
+
+def render_challenges(table: Table) -> str:
+    return "".join(f"{place} {answer}\n" for place, answer in sorted(table.challenges.items()))
+
+
+def render_certificates(layout: Layout, table: Table) -> str:
+    """Each for its host and no other: one may name hosts of another app, too."""
+    return "".join(certificate_line(layout, host) + "\n" for host in table.certificates)
+
+
+def certificate_line(layout: Layout, host: str) -> str:
+    return f"{layout.certificate(host)} {host}"
+
+
+def server_line(server: Server, tuning: Tuning) -> str:
+    """How HAProxy is told of a dyno. A dyno that takes no connection is tried again after a while,
+    by HAProxy's check; one that serves is never checked, which the interval of a day means."""
+    pause = f"{tuning.quarantine}s"
+    return (
+        f"{server.name} {server_address(server)} maxconn {tuning.concurrency} "
+        f"check inter 1d fastinter {pause} downinter {pause} rise 1 fall 1 "
+        "observe layer4 error-limit 1 on-error mark-down"
+    )
 
 
 def server_address(server: Server) -> str:
@@ -276,9 +445,10 @@ def page(name: str) -> bytes:
 
 def static_files() -> dict[str, bytes]:
     """Every file HAProxy needs beside its configuration, by its path below the run directory."""
-    # HAProxy's own error files are sent as they stand: the line that names code and request goes.
-    error = page("pages/error.html").splitlines(keepends=True)
-    failed = b"".join(line for line in error if b"%[" not in line)
+    # HAProxy's own error files are sent as they stand: the lines that name code, request and the
+    # app's own page go.
+    error = page("pages/error.html")
+    failed = b"".join(line for line in error.splitlines(keepends=True) if b"%[" not in line)
     head = (
         "HTTP/1.1 503 Service Unavailable\r\n"
         "Content-Type: text/html; charset=utf-8\r\n"
@@ -289,5 +459,7 @@ def static_files() -> dict[str, bytes]:
     return {
         "wake.lua": page("wake.lua"),
         "pages/failed.http": head.encode() + failed,
+        # The one page whose code needs no variable: it is the common path's only one.
+        "pages/busy.html": error.replace(b"%[var(txn.code)]", b"H11"),
         **{f"pages/{name}": page(f"pages/{name}") for name in names},
     }

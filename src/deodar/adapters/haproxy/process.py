@@ -230,19 +230,34 @@ class Haproxy:
             self.layout.config.name: self._config().encode(),
             self.layout.slots.name: config.render_slots(table, slots=self.slots).encode(),
             self.layout.hosts.name: config.render_hosts(table).encode(),
-            self.layout.states.name: config.render_states(table).encode(),
-            self.layout.certificates.name: config.render_certificates(table).encode(),
+            self.layout.tunings.name: config.render_tunings(table).encode(),
+            self.layout.seats.name: config.render_seats(table).encode(),
+            self.layout.challenges.name: config.render_challenges(table).encode(),
+            self.layout.certificates.name: config.render_certificates(self.layout, table).encode(),
         }
         try:
             for name, content in files.items():
                 (self.layout.run / name).write_bytes(content)
+            self._write_certificates(table)
         except OSError as error:
             raise errors.RouterFailed(f"Cannot write {self.layout.run}: {error}") from error
+
+    def _write_certificates(self, table: Table) -> None:
+        """Private keys, for root alone: the workers are handed what the master has read."""
+        folder = self.layout.certificate("*").parent
+        folder.mkdir(exist_ok=True, mode=0o700)
+        wanted = {self.layout.certificate(host): pem for host, pem in table.certificates.items()}
+        for path, pem in wanted.items():
+            path.touch(mode=0o600)
+            path.write_text(pem)
+        for path in folder.iterdir():
+            if path not in wanted:
+                path.unlink()
 
     def _slots_written(self) -> int:
         """How many slots the HAProxy that runs was started with; 0 if nobody can tell any more."""
         try:
-            return self.layout.slots.read_text().count("\nbackend ")
+            return self.layout.slots.read_text().count("\nbackend app_")
         except FileNotFoundError:
             return 0
 

@@ -11,6 +11,7 @@ from deodar.wire.base import derived_id, stamp
 
 PREBOOT = "preboot"
 EXEC = "runtime-heroku-exec"
+AFFINITY = "http-session-affinity"
 METRICS = "log-runtime-metrics"
 
 
@@ -31,6 +32,14 @@ def features(app: App) -> list[wire.Feature]:
             description="Running dynos can be entered by SSH. Always on.",
             article="exec",
             enabled=True,
+        ),
+        _feature(
+            app,
+            AFFINITY,
+            display_name="Session Affinity",
+            description="A client's requests go to the web dyno that answered its first.",
+            article="session-affinity",
+            enabled=app.affinity,
         ),
         _feature(
             app,
@@ -87,6 +96,8 @@ async def update(call: Call) -> Response:
         feature = _find(call, app)
         if feature.name == PREBOOT:
             app = await apps.set_preboot(tx, app, wish.enabled, now=call.now)
+        elif feature.name == AFFINITY:
+            app = await apps.set_affinity(tx, app, wish.enabled, now=call.now)
         elif feature.name == METRICS:
             app = await apps.set_runtime_metrics(tx, app, wish.enabled, now=call.now)
         elif not wish.enabled:

@@ -5,8 +5,9 @@ table, every other change is a step of `plan` for one app.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
 
 import structlog
 
@@ -16,6 +17,8 @@ from deodar.adapters.haproxy.table import Mode, Slot, Table
 from deodar.kit.clock import Clock
 from deodar.loops.routing import plan
 from deodar.loops.routing.activity import Activity
+from deodar.loops.routing.certificates import Certificates
+from deodar.loops.routing.challenges import Challenges
 from deodar.loops.routing.plan import (
     Add,
     AddHost,
@@ -27,12 +30,14 @@ from deodar.loops.routing.plan import (
     Rouse,
     Show,
     Step,
+    Tune,
     Wanted,
 )
 from deodar.loops.routing.requests import Requests
 from deodar.loops.routing.waker import Waker
 from deodar.model import errors
 from deodar.model.app import App
+from deodar.model.certificate import Chosen
 from deodar.model.dyno import Dyno
 from deodar.store import apps, domains, dynos, formations, idling, releases
 from deodar.store.db import Database, Tx
@@ -71,6 +76,8 @@ class Routing:
         self._domain = domain
         self._drain = drain
         self._waker = Waker(haproxy.layout.wake, self._wake)
+        self._certificates = Certificates(db, authority, haproxy.runtime)
+        self._challenges = Challenges(db, haproxy.runtime)
         self._activity = Activity(db, self._runtime, clock, self.app_of, beat=beat)
         self._requests = Requests(
             haproxy.layout.requests, logs, self.app_of, saw=self._activity.saw
@@ -78,9 +85,6 @@ class Routing:
         self._called: set[str] = set()  #: apps that somebody waits for, and the store is to know
         self._calls = asyncio.Event()
         self._apps: dict[int, str] = {}  #: slot → app
-        self._served: dict[
-            str, datetime
-        ] = {}  #: host → when the certificate that is served expires
         self._reloading = asyncio.Lock()
 
     async def start(self) -> None:
@@ -88,7 +92,7 @@ class Routing:
         table = await self._table()
         self._authority.keep({self._domain, *table.hosts})
         if not await self._haproxy.start(table):
-            self._served.clear()
+            await self._certificates.adopt(table.certificates)
         for slot in await self._runtime.used_slots() - self._apps.keys():
             await self._do(slot, plan.clear(await self._runtime.slot(slot)))
 
@@ -119,20 +123,24 @@ class Routing:
         self._apps[slot] = app_id
         if slot >= self._haproxy.slots:
             await self._reload(slot)
-        await self._certify(wanted.hosts)
+        await self._certificates.serve({self._domain: None} | wanted.certificates)
+        await self._challenges.sync()
         now = self._clock()
         seen = await self._runtime.slot(slot)
         asked = self._activity.untold(app_id) or self._waker.waits(slot)
         steps = plan.plan(wanted, seen, now, drain=self._drain, asked=asked)
         unfinished = await self._act(wanted, steps)
         if steps:
+            # A host that was another app's may have lost its certificate with that one's last step.
+            await self._certificates.serve(wanted.certificates)
             seen = await self._runtime.slot(slot)
         self._answer(wanted, seen)
         rest = plan.next_look(wanted, seen.servers, now)
         return min(rest or plan.RETRY, plan.RETRY) if unfinished else rest
 
     async def _wanted(self, tx: Tx, app: App) -> Wanted:
-        named = [domain.hostname for domain in await domains.of_app(tx, app.id)]
+        own = await domains.of_app(tx, app.id)
+        named = [domain.hostname for domain in own]
         types = {each.type: each for each in await formations.of_app(tx, app.id)}
         return Wanted(
             app=app,
@@ -140,6 +148,7 @@ class Routing:
             release=await releases.current(tx, app.id),
             web=types.get("web"),
             dynos=tuple(dyno for dyno in await dynos.of_app(tx, app.id) if dyno.is_web),
+            chosen={each.hostname: each.sni_endpoint for each in own if each.sni_endpoint},
         )
 
     async def _forget(self, app_id: str) -> float | None:
@@ -158,6 +167,7 @@ class Routing:
     async def _act(self, wanted: Wanted, steps: Sequence[Step]) -> bool:
         """Takes all steps; answers whether one of them must be tried again."""
         slot = wanted.app.slot
+        await self._do(slot, [step for step in steps if isinstance(step, Tune)])
         admitted = await self._admit([step for step in steps if isinstance(step, Add)])
         for step in admitted:
             await self._runtime.add(slot, step.server)
@@ -166,7 +176,7 @@ class Routing:
             if plan.code(wanted, self._clock()) is None:
                 self._waker.tell(slot, "ok")
             self._ring(wanted.app.id)
-        return await self._do(slot, [step for step in steps if not isinstance(step, Add)])
+        return await self._do(slot, [step for step in steps if not isinstance(step, Tune | Add)])
 
     async def _admit(self, adds: Sequence[Add]) -> list[Add]:
         """Those that may be let in, after the store knows: the manifold signals none of these, and one
@@ -182,10 +192,13 @@ class Routing:
         freed: list[Dyno] = []
         for step in steps:
             match step:
+                case Tune(tuning):
+                    await self._runtime.tune(slot, tuning)
                 case AddHost(host):
                     await self._runtime.set_host(host, slot)
                 case RemoveHost(host):
                     await self._runtime.remove_host(host, slot)
+                    await self._certificates.withdraw(host)
                 case Show(code):
                     await self._runtime.set_code(slot, code)
                 case Free(dyno):
@@ -247,15 +260,6 @@ class Routing:
                 self._called |= called
                 self._calls.set()
 
-    # Certificates.
-
-    async def _certify(self, hosts: Iterable[str]) -> None:
-        for host in sorted(hosts):
-            leaf = self._authority.leaf(host)
-            if self._served.get(host) != leaf.expires:
-                await self._runtime.set_certificate(leaf.path, leaf.path.read_text())
-                self._served[host] = leaf.expires
-
     # HAProxy as a whole.
 
     async def _watch(self) -> None:
@@ -288,9 +292,11 @@ class Routing:
             if slot not in {wanted.app.slot for wanted in every}
         }
         table = plan.table(every, now)
-        leaves = {host: self._authority.leaf(host) for host in (self._domain, *table.hosts)}
-        self._served = {host: leaf.expires for host, leaf in leaves.items()}
-        paths = tuple(str(leaf.path) for leaf in leaves.values())
-        return Table(
-            hosts=table.hosts, states=table.states, servers=table.servers, certificates=paths
+        chosen: dict[str, Chosen | None] = {self._domain: None}
+        for wanted in every:
+            chosen |= wanted.certificates
+        return replace(
+            table,
+            certificates=await self._certificates.table(chosen),
+            challenges=await self._challenges.table(),
         )

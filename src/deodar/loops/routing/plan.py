@@ -5,11 +5,13 @@ most one step, the first reason wins; servers without a dyno go. What is added c
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, Table
+from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, Table, Tuning
+from deodar.model import tuning
 from deodar.model.app import App
+from deodar.model.certificate import Chosen
 from deodar.model.dyno import Dyno, State
 from deodar.model.formation import ProcessType
 from deodar.model.release import Release
@@ -28,6 +30,12 @@ class Wanted:
     release: Release | None
     web: ProcessType | None  #: its line of the formation
     dynos: tuple[Dyno, ...]  #: web only
+    chosen: Mapping[str, Chosen] = field(default_factory=dict)  #: host → certificate, where one is
+
+    @property
+    def certificates(self) -> dict[str, Chosen | None]:
+        """What each host is to be served with; None is a leaf of the platform's own authority."""
+        return {host: self.chosen.get(host) for host in sorted(self.hosts)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,13 @@ class Show:
     """Let this H code answer for the app; None lets its dynos."""
 
     code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tune:
+    """Let the app have what it wishes of the router."""
+
+    tuning: Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +105,10 @@ class Rouse:
     """The app is to sleep, but somebody asks for it: say in the store that it is to be awake."""
 
 
-Step = AddHost | RemoveHost | Show | Add | Drain | Cut | Remove | Free | Rouse
+Step = AddHost | RemoveHost | Show | Tune | Add | Drain | Cut | Remove | Free | Rouse
 
 #: the order of doing: what lets requests in, before what waits for some to end
-ORDER: tuple[type, ...] = (Rouse, Add, AddHost, Show, RemoveHost, Free, Drain, Cut, Remove)
+ORDER: tuple[type, ...] = (Rouse, Tune, Add, AddHost, Show, RemoveHost, Free, Drain, Cut, Remove)
 
 
 def hosts(app: App, domains: Iterable[str], *, domain: str) -> frozenset[str]:
@@ -135,6 +150,24 @@ def code(wanted: Wanted, now: datetime) -> str | None:
     return None
 
 
+def tuned(wanted: Wanted) -> Tuning:
+    """What the app's config vars and features say to the router."""
+    config = wanted.release.config if wanted.release is not None else {}
+    common = Tuning()
+    return Tuning(
+        first=int(tuning.REQUEST_TIMEOUT.of(config, common.first)),
+        idle=int(tuning.IDLE_TIMEOUT.of(config, common.idle)),
+        concurrency=tuning.CONCURRENCY.of(config, common.concurrency),
+        queue=tuning.QUEUE.of(config, common.queue),
+        quarantine=int(tuning.QUARANTINE.of(config, common.quarantine)),
+        least=tuning.BALANCE.of(config, default="random") == "least-connections",
+        affinity=wanted.app.affinity,
+        https_only=tuning.HTTPS_ONLY.of(config, default=False),
+        error_page=tuning.ERROR_PAGE.of(config),
+        maintenance_page=tuning.MAINTENANCE_PAGE.of(config),
+    )
+
+
 def _rests(dyno: Dyno, now: datetime) -> bool:
     """Crashed, and not to be started again at once: then a request is worth holding."""
     return dyno.state is State.CRASHED and (dyno.restart_at is None or dyno.restart_at > now)
@@ -148,6 +181,9 @@ def plan(
         *(AddHost(host) for host in sorted(wanted.hosts - slot.hosts)),
         *(RemoveHost(host) for host in sorted(slot.hosts - wanted.hosts)),
     ]
+    wishes = tuned(wanted)
+    if wishes != slot.tuning:
+        steps.append(Tune(wishes))
     shown = code(wanted, now)
     if shown != slot.code:
         steps.append(Show(shown))
@@ -231,6 +267,9 @@ def table(every: Iterable[Wanted], now: datetime) -> Table:
             )
             for wanted in every
             if wanted.app.sleep is None
+        },
+        tunings={
+            wanted.app.slot: wishes for wanted in every if (wishes := tuned(wanted)) != Tuning()
         },
     )
 

@@ -37,7 +37,7 @@ ENDS = MappingProxyType(
     {
         "SC": "H21",  # every dyno that was tried refused
         "sC": "H19",  # connecting took longer than 5 s
-        "sQ": "H19",
+        "sQ": "H11",  # waited too long for a dyno that has room
         "sH": "H12",  # no first byte within 30 s
         "SH": "H13",  # closed without an answer
         "PH": "H17",  # an answer that is no HTTP
@@ -45,6 +45,10 @@ ENDS = MappingProxyType(
         "SL": "H18",
         "sD": "H15",  # no byte for too long
         "sL": "H15",
+        "KH": "H24",  # cut: its dyno had its time, or the router ends
+        "KD": "H24",
+        "KL": "H24",
+        "PD": "H26",  # the body is no HTTP
         "CR": "H27",  # the client left
         "CQ": "H27",
         "CC": "H27",
@@ -72,9 +76,13 @@ BEGINS = MappingProxyType(
 )
 
 #: no dyno took part
-WITHOUT_DYNO = frozenset({"H10", "H14", "H20", "H80", "H81", "H99"})
+WITHOUT_DYNO = frozenset(
+    {"H10", "H11", "H14", "H20", "H22", "H31", "H34", "H80", "H81", "H99"},
+)
 #: the page is ours: of the dyno came nothing
 OUR_PAGE = frozenset({"H12", "H13", "H15", "H17"})
+#: what the client saw, where it is not 503
+SHOWN = MappingProxyType({"H26": "400", "H27": "499", "H28": "499", "H31": "421"})
 
 
 def translate(line: str) -> tuple[int, LogLine] | None:
@@ -83,21 +91,26 @@ def translate(line: str) -> tuple[int, LogLine] | None:
     None for a request that no app was asked, and for a line that was cut before it told so.
     """
     columns = line.split("\t", TABS)
-    if len(columns) <= TABS or columns[11] == "-":
+    if len(columns) <= TABS or columns[12] == "-":
         return None
     accepted, total, receiving, queued, connecting, _, active = columns[:7]
-    status, size, end, server, slot, code, frontend = columns[7:14]
-    request_id, method, client, host, uri, forwarded = columns[14:]
+    status, size, end, retries, server, slot, code = columns[7:14]
+    frontend, version, for_any, for_its_own = columns[14:18]
+    request_id, method, client, host, uri, forwarded = columns[18:]
     at = datetime.fromtimestamp(float(accepted) + max(int(total), 0) / 1000, UTC)
     if code == "-":
-        code = _ending(end[:2], server, status)
+        code = _ending(end[:2], server, status, retries)
     connect = int(connecting)
     service = int(active) - max(int(receiving), 0) - max(int(queued), 0) - max(connect, 0)
+    depth = int(for_any) + int(for_its_own)
+    waited = f" queue={_ms(int(queued))}" if int(queued) > 0 else ""
+    if depth:
+        waited += f" queue_depth={depth}"
     begins = "at=info"
     if code:
         begins = f'{BEGINS.get(code, "at=error")} code={code} desc="{H_CODES[code]}"'
     if code in WITHOUT_DYNO:
-        took = "dyno= connect= service= status=503 bytes="
+        took = f"dyno= connect= service= status={SHOWN.get(code, '503')} bytes="
     else:
         name = plan.dyno_name(server) if server != "<NOSRV>" else ""
         shown = _shown_status(code, status)
@@ -113,27 +126,28 @@ def translate(line: str) -> tuple[int, LogLine] | None:
         text=(
             f'{begins} method={method} path="{_quoted(_path(uri))}" host={host} '
             f'request_id={request_id} fwd="{client if forwarded == "-" else _quoted(forwarded)}" '
-            f"{took} protocol={'https' if frontend.endswith('~') else 'http'}"
+            f"{took} protocol={version.lower().replace('/', '')} "
+            f"tls={'true' if frontend == 'https' else 'false'}{waited}"
         ),
     )
 
 
-def _ending(end: str, server: str, status: str) -> str:
+def _ending(end: str, server: str, status: str, retries: str) -> str:
     if end == "--":
         return ""
+    if end == "LR" and status == "503":
+        return "H11"  # the one answer of ours whose rule has no room for its code
     if status == "101" and end[1] in "DL":
         # A WebSocket ends when one of the two leaves; only silence is worth a word.
-        return "H15" if end[0] in "sc" else ""
+        return {"s": "H15", "c": "H15", "K": "H24"}.get(end[0], "")
     code = ENDS.get(end, "")
-    if code in ("H19", "H21") and server == "<NOSRV>":
+    if code in ("H19", "H21") and server == "<NOSRV>" and retries == "0":
         return "H99"  # its last dyno left between the look and the choice
     return code
 
 
 def _shown_status(code: str, status: str) -> str:
-    if code in ("H27", "H28"):
-        return "499"
-    return "503" if code else status
+    return SHOWN.get(code, "503") if code else status
 
 
 def _ms(time: int) -> str:

@@ -85,7 +85,7 @@ class _Hold(asyncio.Protocol):
             return
         word, _, rest = line.decode(errors="replace").partition(" ")
         slot = rest.split(" ")[0]
-        if word != "wake" or not slot.startswith("app_"):
+        if word != "wake" or not slot.rpartition("_")[2].isdigit():
             self.answer("H99")
             return
         self._slot = slot_number(slot)
