@@ -114,7 +114,7 @@ def test_a_second_build_downloads_nothing(shop: Workshop, tmp_path: Path, shelf:
             " !     - composer.json requires php ^7.4",
         ),
         (
-            {"composer.json": '{"require": {"ext-swoole": "*"}}'},
+            {"composer.json": '{"require": {"ext-swoole": "*", "ext-mysqlnd": "^8"}}'},
             " !     - composer.json requires ext-swoole *",
         ),
         (

@@ -11,7 +11,9 @@ $packages = [['name' => 'composer.json'] + $root, ...($read('composer.lock')['pa
 
 $has = ['php' => PHP_VERSION, 'php-64bit' => PHP_INT_SIZE === 8 ? PHP_VERSION : '0'];
 foreach (get_loaded_extensions() as $extension) {
-    $has['ext-' . strtr(strtolower($extension), ' ', '-')] = phpversion($extension) ?: PHP_VERSION;
+    // `mysqlnd 8.2.1` is one of those, too.
+    preg_match('/\d+(\.\d+)+/', phpversion($extension) ?: PHP_VERSION, $version);
+    $has['ext-' . strtr(strtolower($extension), ' ', '-')] = $version[0] ?? '0';
 }
 // A polyfill stands for an extension.
 $given = [];
@@ -20,8 +22,11 @@ foreach ($packages as $package) {
 }
 
 $meets = function (string $name, string $range) use ($has): bool {
-    // Some extensions' versions are no versions to Composer: any of them will do for `*` only.
-    return isset($has[$name]) && ($range === '*' || Semver::satisfies($has[$name], $range));
+    try {
+        return isset($has[$name]) && Semver::satisfies($has[$name], $range);
+    } catch (UnexpectedValueException) {
+        return true; // no range at all, which Composer tells better
+    }
 };
 foreach ($packages as $package) {
     foreach ($package['require'] ?? [] as $name => $range) {
