@@ -400,6 +400,18 @@ def test_a_former_edition_is_discarded_but_for_one_that_is_worked_on_or_is_the_s
     assert (first.exists(), (shelves / "own/run/text").read_text()) == (False, "2")
 
 
+def test_what_was_begun_and_never_done_is_discarded_unless_somebody_is_at_it(
+    shelves: Path,
+) -> None:
+    half = shelf.begin(shelves, "own")
+
+    with stacks.only_one(shelves, "own"):
+        busy = stacks.discard(half)
+
+    assert (stacks.former(shelves), busy, stacks.discard(half)) == ([half], False, True)
+    assert not half.exists()
+
+
 def test_a_stack_that_is_taken_down_is_gone_and_its_files_are_not(shelves: Path) -> None:
     edition(shelves, images.stack("own"), "1")
     stays = (shelves / "own").resolve()

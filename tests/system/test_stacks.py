@@ -121,6 +121,8 @@ def test_an_image_becomes_a_stack_is_replaced_under_its_dyno_and_removed(
     assert rejected.status != 0
     assert "The stack small is not on this machine. Import it: deodar stacks:import" in rejected.all
     assert platform.get("stacked.localhost").body == "2"
+    platform.api("DELETE", "/apps/stacked/dynos")
+    eventually(lambda: "The stack small is not on this machine." in platform.logs("stacked"))
 
 
 def editions(platform: Platform) -> list[Path]:

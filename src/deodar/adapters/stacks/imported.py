@@ -19,7 +19,7 @@ from deodar.model import errors, stack
 from deodar.model.app import DEFAULT_STACK
 from deodar.model.stack import Stack
 
-UNPACKED = 4  #: times its size as stored is what an image takes, with room for its largest layer
+UNPACKED = 6  #: times its size as stored is what an image takes, with room for its largest layer
 SHELL = "bin/bash"
 INIT = "usr/bin/tini"  #: the first process of every container
 LENT = "usr/bin/tini-static"  #: what runs in any image, and is in the stacks that Deodar makes

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from deodar.model import errors
 from deodar.model.stack import Stack
 
 FACTS = "stack.json"
+_EDITION = re.compile(r"\.(?P<stack>[^@]+)(@.+|\.partial|\.link)")
 _HERE = -100  #: AT_FDCWD
 _EXCHANGE = 2  #: RENAME_EXCHANGE
 
@@ -152,9 +154,13 @@ def _made_at(edition: Path) -> datetime:
 
 
 def former(stacks: Path) -> list[Path]:
-    """Editions that are no stack any more."""
+    """Editions that are no stack any more, and those that have not become one."""
     current = {place.resolve() for place in stacks.glob("[!.]*")}
-    return sorted(each for each in stacks.glob(".*@*") if each.resolve() not in current)
+    return sorted(
+        each
+        for each in stacks.glob(".*")
+        if _EDITION.fullmatch(each.name) and not each.is_symlink() and each.resolve() not in current
+    )
 
 
 def roots(edition: Path) -> list[Path]:
@@ -164,9 +170,10 @@ def roots(edition: Path) -> list[Path]:
 
 def discard(edition: Path) -> bool:
     """Deletes a former edition, unless it has just become a stack or somebody works on its stack."""
-    stacks, name = edition.parent, edition.name[1:].split("@")[0]
+    stacks, match = edition.parent, _EDITION.fullmatch(edition.name)
+    assert match is not None, "it is an edition"
     try:
-        with only_one(stacks, name):
+        with only_one(stacks, match["stack"]):
             if edition not in former(stacks):
                 return False
             shutil.rmtree(edition)
