@@ -42,6 +42,7 @@ from deodar.loops.manifold import exec as tunnels
 from deodar.loops.manifold.attach import Switchboard
 from deodar.loops.manifold.loop import Manifold
 from deodar.loops.manifold.plan import Limits
+from deodar.loops.manifold.waking import Waking
 from deodar.loops.releasing.loop import Releasing
 from deodar.loops.routing.loop import Routing
 from deodar.loops.settingup.loop import SettingUp
@@ -149,6 +150,7 @@ class Platform:
             logs=self.logs,
             clock=self.clock,
             ring=self.bell.ring,
+            rise=Waking(self.db, self.engine, self.logs, self.clock).rise,
             domain=settings.domain,
             drain=timedelta(seconds=settings.drain_timeout),
             beat=settings.idle_look,

@@ -22,6 +22,7 @@ from deodar.adapters.haproxy import Haproxy
 from deodar.kit import clock
 from deodar.kit.loop import Driver
 from deodar.loops.certifying.loop import Certifying
+from deodar.loops.manifold.waking import Waking
 from deodar.loops.routing.loop import Routing
 from deodar.model import errors
 from deodar.model.certificate import AcmStatus, SniEndpoint
@@ -133,6 +134,7 @@ async def running(
         logs=world.logs,
         clock=clock.wall,
         ring=world.bell.ring,
+        rise=Waking(world.db, world.engine, world.logs, clock.wall).rise,
         domain=settings.domain,
         drain=timedelta(seconds=1),
     )

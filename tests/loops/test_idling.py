@@ -51,6 +51,7 @@ class Night:
         """A request is held for the app."""
         async with self.world.db.write() as tx:
             await idling.rouse(tx, [SHOP.id], self.world.now)
+            tx.ring(SHOP.id)
         await self.world.settle()
 
     async def depth(self) -> Depth | None:

@@ -20,6 +20,7 @@ from deodar.adapters.haproxy import Haproxy
 from deodar.adapters.haproxy.table import Mode
 from deodar.kit import clock
 from deodar.kit.loop import Driver
+from deodar.loops.manifold.waking import Waking
 from deodar.loops.routing.loop import Routing
 from deodar.model.dyno import Dyno, Kind, State
 from deodar.model.route import Domain, DomainKind
@@ -128,6 +129,7 @@ async def routing(world: World, settings: Settings) -> AsyncIterator[Platform]:
         logs=world.logs,
         clock=clock.wall,
         ring=world.bell.ring,
+        rise=Waking(world.db, world.engine, world.logs, clock.wall).rise,
         domain=settings.domain,
         drain=timedelta(seconds=settings.drain_timeout),
     )

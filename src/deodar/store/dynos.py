@@ -1,5 +1,8 @@
 """Dynos in the database: wishes for one-offs, and what is known of those that run."""
 
+from collections.abc import Collection
+from datetime import datetime
+
 from sqlalchemy import RowMapping, delete, insert, select, update
 
 from deodar.model.app import AppId
@@ -58,6 +61,27 @@ async def lay(tx: Tx, idle: Dyno) -> bool:
         .values(state=idle.state.value, state_since=idle.state_since.timestamp())
     )
     return result.rowcount == 1
+
+
+async def rise(tx: Tx, app_ids: Collection[str], now: datetime) -> list[Dyno]:
+    """The dynos of these apps that stood still, but those that are to be replaced: up by now, and
+    routed if requests may be sent to them. One statement, since somebody waits."""
+    result = await tx.execute(
+        update(table)
+        .where(table.c.app_id.in_(app_ids))
+        .where(table.c.state == State.IDLE.value)
+        .where(table.c.condemned.is_(None))
+        .values(state=State.UP.value, state_since=now.timestamp(), routed=table.c.type == "web")
+        .returning(*table.c)
+    )
+    return [from_row(tx, row) for row in result.mappings()]
+
+
+async def fall_back(tx: Tx, dyno: Dyno) -> None:
+    """It stands still as before."""
+    await tx.execute(
+        update(table).where(table.c.id == dyno.id).values(state=State.IDLE.value, routed=False)
+    )
 
 
 async def is_routed(tx: Tx, dyno_id: str) -> bool:

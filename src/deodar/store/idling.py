@@ -46,12 +46,10 @@ async def sink(tx: Tx, app_id: str, sleep: Sleep, depth: Depth) -> None:
 
 
 async def rouse(tx: Tx, app_ids: Collection[str], now: datetime) -> None:
-    """Somebody asks for these apps: whichever sleeps is to wake."""
+    """Somebody asks for these apps: whichever sleeps is to wake. Rings nobody."""
     await tx.execute(
         update(table).where(table.c.id.in_(app_ids)).values(active_at=now.timestamp(), **AWAKE)
     )
-    for app_id in app_ids:
-        tx.ring(app_id)
 
 
 async def wake(tx: Tx, app_id: str) -> bool:

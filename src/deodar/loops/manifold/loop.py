@@ -392,9 +392,15 @@ class Manifold:
             log.warning("Cannot freeze", app=dyno.app_id, dyno=dyno.name, error=error.message)
             async with self._db.write() as tx:
                 await idling.rouse(tx, [dyno.app_id], self._clock())
+                tx.ring(dyno.app_id)
             return
         self._tell(idle, "Idling")
         self._told(dyno, idle)
+        async with self._db.read() as tx:
+            now = await dynos.get(tx, dyno.id)
+        if now is not None and now.state is State.UP:
+            # Somebody asked for it between the record and the deed.
+            await self._engine.thaw(dyno.id)
 
     async def _thaw(self, dyno: Dyno) -> None:
         # Here the deed comes first: a request must not be sent to one that stands still.

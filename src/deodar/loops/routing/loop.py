@@ -5,7 +5,7 @@ table, every other change is a step of `plan` for one app.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -39,11 +39,14 @@ from deodar.model import errors
 from deodar.model.app import App
 from deodar.model.certificate import Chosen
 from deodar.model.dyno import Dyno
-from deodar.store import apps, domains, dynos, formations, idling, releases
+from deodar.store import apps, domains, dynos, formations, releases
 from deodar.store.db import Database, Tx
 from deodar.store.logs import Logs
 
 log = structlog.get_logger("deodar")
+
+#: lets the dynos of apps that sleep go on; answers those that requests may be sent to now
+Rise = Callable[[Collection[str]], Awaitable[Sequence[Dyno]]]
 
 RESTART_PAUSE = 1.0  #: seconds between two tries to start a HAProxy that will not
 
@@ -63,6 +66,7 @@ class Routing:
         logs: Logs,
         clock: Clock,
         ring: Callable[[str], None],
+        rise: Rise,
         domain: str,
         drain: timedelta,
         beat: float = 60,
@@ -73,6 +77,7 @@ class Routing:
         self._authority = authority
         self._clock = clock
         self._ring = ring
+        self._rise = rise
         self._domain = domain
         self._drain = drain
         self._waker = Waker(haproxy.layout.wake, self._wake)
@@ -246,19 +251,29 @@ class Routing:
         self._calls.set()
 
     async def _rouse(self) -> None:
-        """Says in the store which apps are asked for, all that were called at once in one go."""
+        """Wakes the apps that are asked for, all that were called at once in one go."""
         while True:
             await self._calls.wait()
             self._calls.clear()
             called, self._called = self._called, set()
             try:
-                async with self._db.write() as tx:
-                    await idling.rouse(tx, called, self._clock())
-            except errors.StoreFailed as error:
+                slots = {owner: slot for slot, owner in self._apps.items()}
+                for dyno in await self._rise(called):
+                    if dyno.app_id in slots:
+                        await self._let_in(slots[dyno.app_id], dyno)
+            except errors.Unavailable as error:
                 log.error("Cannot wake apps", error=error.message)
                 await asyncio.sleep(RESTART_PAUSE)
                 self._called |= called
                 self._calls.set()
+            # Only now: the loops do what is left, and would be in the way.
+            for app_id in called:
+                self._ring(app_id)
+
+    async def _let_in(self, slot: int, dyno: Dyno) -> None:
+        """Sends requests to a dyno that the store calls routed."""
+        await self._runtime.add(slot, plan.server_of(dyno))
+        self._waker.tell(slot, "ok")
 
     # HAProxy as a whole.
 
