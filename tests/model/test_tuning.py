@@ -1,5 +1,7 @@
 """What an app's owner may say by a config var of Deodar's."""
 
+from typing import get_args
+
 import pytest
 
 from deodar.model import errors, tuning
@@ -72,3 +74,10 @@ def test_a_count_is_a_number_within_bounds(value: str) -> None:
 
 def test_other_config_vars_are_the_apps_own() -> None:
     tuning.check("GREETING", "anything")
+
+
+def test_every_setting_that_there_is_is_checked() -> None:
+    kinds = get_args(tuning.Setting)
+    named = {each.name for each in vars(tuning).values() if isinstance(each, kinds)}
+
+    assert set(tuning.SETTINGS) == named

@@ -179,6 +179,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             IDLE_AFTER,
             IDLE_WORKERS,
             IDLE_DEPTH,
+            NEWEST_BUILD,
             REQUEST_TIMEOUT,
             IDLE_TIMEOUT,
             QUARANTINE,
