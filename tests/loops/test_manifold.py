@@ -21,15 +21,16 @@ async def test_a_first_deploy_brings_its_dynos_up(world: World) -> None:
     assert world.running() == ["web.1", "web.2", "worker.1"]
 
 
-async def test_a_dyno_gets_config_port_and_its_name(world: World) -> None:
+async def test_a_dyno_gets_port_memory_and_its_name(world: World) -> None:
     await world.deploy(web=1)
     await world.settle()
 
     spec = world.machine.containers[(await world.dyno("web.1")).id].spec
-    assert {key: spec.env[key] for key in ("PORT", "DYNO", "HOME")} == {
+    assert {key: spec.env[key] for key in ("PORT", "DYNO", "HOME", "MEMORY_AVAILABLE")} == {
         "PORT": "5000",
         "DYNO": "web.1",
         "HOME": "/app",
+        "MEMORY_AVAILABLE": "512",
     }
     assert (spec.slug, spec.uid, spec.argv[-1]) == ("SHA256:1", 20_000, "run web")
 
