@@ -157,19 +157,22 @@ async def test_a_stack_that_another_process_builds_is_left_to_it(
             await stacks.build(tmp_path, "deodar-12", on_progress=print)
 
 
-async def test_without_a_network_the_sentence_says_so_and_what_an_earlier_try_left_is_gone(
+async def test_without_a_network_an_update_says_so_and_the_stack_is_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_root: None
 ) -> None:
     # A network namespace of its own, with nothing in it, is a machine whose cable is out.
     monkeypatch.setattr(debian, "ALONE", (*debian.ALONE, "--net"))
     monkeypatch.setattr(debian, "RECIPES", {"deodar-12": RECIPE})
-
+    shelf.begin(tmp_path, "deodar-12")
+    shelf.put(tmp_path, FORMER)
+    before = (tmp_path / "deodar-12").resolve()
     (tmp_path / ".deodar-12.partial/run/left").mkdir(parents=True)
 
     with pytest.raises(errors.StackMissing, match="Cannot download the parts of the stack"):
-        await stacks.build(tmp_path, "deodar-12", on_progress=print)
+        await stacks.update(tmp_path, "deodar-12", on_progress=print)
     assert not (tmp_path / ".deodar-12.partial/run/left").exists()
-    assert stacks.present(tmp_path, "deodar-12") is None
+    assert stacks.present(tmp_path, "deodar-12") == FORMER
+    assert (tmp_path / "deodar-12").resolve() == before
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,11 @@ class Shop:
     scripts: list[Script] = field(default_factory=list)
 
     async def push(
-        self, files: Mapping[str, str] = SOURCE, *, commit: str = "abcdef0123456789"
+        self,
+        files: Mapping[str, str] = SOURCE,
+        *,
+        commit: str = "abcdef0123456789",
+        stack: str = DEFAULT_STACK,
     ) -> str:
         """A source laid ready and its build wished; not built yet."""
         build_id = wishes.new_id()
@@ -85,7 +89,7 @@ class Shop:
         async with self.world.db.write() as tx:
             await wishes.create(
                 tx,
-                SHOP,
+                replace(SHOP, build_stack=stack),
                 build_id=build_id,
                 commit=commit,
                 commit_description="change",
@@ -279,6 +283,21 @@ async def test_a_stack_that_cannot_be_built_fails_the_build_and_says_why(
     lines = shop.output(build).splitlines()
     assert lines[0] == "-----> Building the stack deodar-12 (once)"
     assert lines[2].startswith(" !     Building the stack deodar-12 needs ")
+
+
+async def test_a_stack_that_was_removed_fails_the_build_and_says_what_to_do(shop: Shop) -> None:
+    build_id = await shop.push(stack="own")
+    await shop.compiler.reconcile(SHOP.id)
+
+    build = await shop.get(build_id)
+    assert build.status is BuildStatus.FAILED
+    assert shop.output(build).splitlines() == [
+        "",
+        " !     The stack own is not on this machine. Import it: deodar stacks:import own PATH, "
+        "or choose another for the app: heroku stack:set deodar-12",
+        "",
+        " !     Push rejected, failed to compile the app.",
+    ]
 
 
 async def test_builds_of_an_app_are_made_in_their_order(shop: Shop) -> None:

@@ -134,12 +134,12 @@ async def update(
     The former goes on being the stack until the new one is whole. Raises as `build` does.
     """
     former = shelf.present(stacks, name)
-    if former is not None and former.suite is None:
+    if former is None:
+        return await build(stacks, name, on_progress=on_progress), True
+    if former.suite is None:
         raise errors.InvalidParams(
             f"The stack {name} was imported. Import it again: deodar stacks:import {name} PATH"
         )
-    if former is None:
-        return await build(stacks, name, on_progress=on_progress), True
     wanted = RECIPES.get(name)
     if wanted is None:
         raise errors.InvalidParams(f"This Deodar has no recipe for the stack {name} any more.")

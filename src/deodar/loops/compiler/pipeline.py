@@ -75,7 +75,8 @@ class Pipeline:
         async with self._building_stack:
             if stacks.present(folder, name) is not None:
                 return
-            out.step(f"Building the stack {name} (once)")
+            if name in stacks.RECIPES:
+                out.step(f"Building the stack {name} (once)")
             due = 0.0
 
             def tell(progress: stacks.Progress) -> None:
