@@ -14,7 +14,7 @@ from deodar.model.release import Release
 from deodar.store import apps
 from deodar.store.db import Tx
 
-APP_LIMIT = 1000  #: the router has a slot for each
+APP_LIMIT = 5000  #: the router has a slot for each, and 100 KB
 
 BUILDPACK_LIMIT = 100  #: per app, and characters enough for a URL each
 BUILDPACK_LENGTH = 255

@@ -75,6 +75,14 @@ async def of_app(tx: Tx, app_id: str) -> list[Domain]:
     return [from_row(row) for row in await tx.all(query)]
 
 
+async def every(tx: Tx) -> dict[str, list[Domain]]:
+    """All domains of all apps, by app."""
+    found: dict[str, list[Domain]] = {}
+    for row in await tx.all(_select().order_by(table.c.hostname)):
+        found.setdefault(row["app_id"], []).append(from_row(row))
+    return found
+
+
 def _acm(acm: Acm) -> dict[str, object]:
     return {
         "acm_status": acm.status.value if acm.status else None,

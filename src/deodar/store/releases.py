@@ -188,6 +188,12 @@ async def current(tx: Tx, app_id: str) -> Release | None:
     return await _first(tx, (table.c.app_id == app_id) & table.c.current)
 
 
+async def every_current(tx: Tx) -> dict[str, Release]:
+    """Every app's current release, by app."""
+    rows = await tx.all(select(table).where(table.c.current))
+    return {row["app_id"]: from_row(tx, row) for row in rows}
+
+
 async def current_ids(tx: Tx) -> dict[str, str]:
     """The id of every app's current release, by app."""
     rows = await tx.all(select(table.c.app_id, table.c.id).where(table.c.current))

@@ -20,6 +20,7 @@ from deodar.adapters.haproxy.table import (
     Tuning,
     backend_name,
     code_of,
+    lead_end,
     lead_name,
     seat,
     slot_number,
@@ -200,7 +201,9 @@ class Runtime:
         """What HAProxy holds for one app. Raises RouterFailed when there is no such slot."""
         async with self._one_at_a_time:
             hosts = await self._maps()
-            leads = {host: lead for host, lead in hosts.items() if slot_number(lead) == slot}
+            # Told by its end, and not parsed: this is asked for every app, of the hosts of all of them.
+            end = lead_end(slot)
+            leads = {host: lead for host, lead in hosts.items() if lead.endswith(end)}
             uniform = all(lead == self._lead(slot) for lead in leads.values())
             return Slot(
                 hosts=frozenset(leads),

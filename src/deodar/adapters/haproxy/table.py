@@ -131,6 +131,11 @@ def lead_name(slot: int, *, family: Family = Family.PLAIN, code: str | None = No
     return backend_name(slot, family) if code is None else f"{code}_{slot:04d}"
 
 
+def lead_end(slot: int) -> str:
+    """What everything that leads to this slot ends with."""
+    return f"_{slot:04d}"
+
+
 def slot_number(name: str) -> int:
     """The slot of a backend's name, or of a code's."""
     return int(name.rpartition("_")[2])

@@ -25,17 +25,23 @@ class Certificates:
         self._authority = authority
         self._runtime = runtime
         self._served: dict[str, Version] = {}
+        self._written: dict[str, Version] = {}  #: for a HAProxy that starts anew
         self._one_at_a_time = asyncio.Lock()
 
     async def table(self, wanted: Mapping[str, Chosen | None]) -> dict[str, str]:
-        """Key and chain of every host, for a HAProxy that starts anew; in the order of `wanted`."""
+        """Key and chain of every host, for a HAProxy that starts anew; in the order of `wanted`.
+        Once it serves with them, say `loaded`."""
         async with self._db.read() as tx:
             pems = await sni_endpoints.pems(tx, {each.id for each in wanted.values() if each})
-        self._served = {host: self._version(host, chosen) for host, chosen in wanted.items()}
+        self._written = {host: self._version(host, chosen) for host, chosen in wanted.items()}
         return {
             host: (pems.get(chosen.id) if chosen else None) or self._leaf(host)
             for host, chosen in wanted.items()
         }
+
+    def loaded(self) -> None:
+        """HAProxy has what `table` gave last, and nothing that was changed meanwhile."""
+        self._served = dict(self._written)
 
     async def adopt(self, wanted: Iterable[str]) -> None:
         """HAProxy goes on with what it had: nobody knows how old that is, and some may be too much."""

@@ -94,10 +94,8 @@ class Routing:
 
     async def start(self) -> None:
         """HAProxy runs and routes. Raises RouterFailed when it cannot, saying what to do."""
-        table = await self._table()
+        table = await self._load()
         self._authority.keep({self._domain, *table.hosts})
-        if not await self._haproxy.start(table):
-            await self._certificates.adopt(table.certificates)
         for slot in await self._runtime.used_slots() - self._apps.keys():
             await self._do(slot, plan.clear(await self._runtime.slot(slot)))
 
@@ -144,17 +142,34 @@ class Routing:
         return min(rest or plan.RETRY, plan.RETRY) if unfinished else rest
 
     async def _wanted(self, tx: Tx, app: App) -> Wanted:
-        own = await domains.of_app(tx, app.id)
-        named = [domain.hostname for domain in own]
-        types = {each.type: each for each in await formations.of_app(tx, app.id)}
-        return Wanted(
-            app=app,
-            hosts=plan.hosts(app, named, domain=self._domain),
+        return plan.wanted(
+            app,
+            domains=await domains.of_app(tx, app.id),
+            types=await formations.of_app(tx, app.id),
             release=await releases.current(tx, app.id),
-            web=types.get("web"),
-            dynos=tuple(dyno for dyno in await dynos.of_app(tx, app.id) if dyno.is_web),
-            chosen={each.hostname: each.sni_endpoint for each in own if each.sni_endpoint},
+            dynos=await dynos.of_app(tx, app.id),
+            domain=self._domain,
         )
+
+    async def _every_wanted(self, tx: Tx) -> list[Wanted]:
+        """Of all apps at once: asked for one by one, 2,000 apps would take the store for seconds, and a
+        HAProxy that died is away for as long."""
+        named, types = await domains.every(tx), await formations.every(tx)
+        current = await releases.every_current(tx)
+        present: dict[str, list[Dyno]] = {}
+        for dyno in await dynos.every(tx):
+            present.setdefault(dyno.app_id, []).append(dyno)
+        return [
+            plan.wanted(
+                app,
+                domains=named.get(app.id, ()),
+                types=types.get(app.id, ()),
+                release=current.get(app.id),
+                dynos=present.get(app.id, ()),
+                domain=self._domain,
+            )
+            for app in await apps.every(tx)
+        ]
 
     async def _forget(self, app_id: str) -> float | None:
         """The app is no more, and neither is what HAProxy holds for it."""
@@ -282,30 +297,41 @@ class Routing:
             await self._haproxy.gone()
             log.warning("haproxy.gone")
             try:
-                await self._haproxy.start(await self._table())
+                await self._load()
             except errors.Unavailable as error:
                 log.error("Cannot start HAProxy", error=error.message)
                 await asyncio.sleep(RESTART_PAUSE)
                 continue
-            for app_id in list(self._apps.values()):
-                self._ring(app_id)
+            self._ring_all()
+
+    async def _load(self) -> Table:
+        """HAProxy runs, and what it serves is known."""
+        table = await self._table()
+        if await self._haproxy.start(table):
+            self._certificates.loaded()
+        else:
+            await self._certificates.adopt(table.certificates)
+        return table
+
+    def _ring_all(self) -> None:
+        for app_id in list(self._apps.values()):
+            self._ring(app_id)
 
     async def _reload(self, slot: int) -> None:
         """Makes more slots, so that this one is among them."""
         async with self._reloading:
             if slot >= self._haproxy.slots:
                 await self._haproxy.reload(await self._table())
+                self._certificates.loaded()
+                # What was changed in the old worker since the table was read, the new one lacks.
+                self._ring_all()
 
     async def _table(self) -> Table:
         """All that a fresh HAProxy must know, from the store."""
         async with self._db.read() as tx:
-            every = [await self._wanted(tx, app) for app in await apps.every(tx)]
+            every = await self._every_wanted(tx)
         now = self._clock()
-        self._apps = {wanted.app.slot: wanted.app.id for wanted in every} | {
-            slot: app_id
-            for slot, app_id in self._apps.items()
-            if slot not in {wanted.app.slot for wanted in every}
-        }
+        self._apps |= {wanted.app.slot: wanted.app.id for wanted in every}
         table = plan.table(every, now)
         chosen: dict[str, Chosen | None] = {self._domain: None}
         for wanted in every:

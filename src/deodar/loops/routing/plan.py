@@ -15,6 +15,7 @@ from deodar.model.certificate import Chosen
 from deodar.model.dyno import Dyno, State
 from deodar.model.formation import ProcessType
 from deodar.model.release import Release
+from deodar.model.route import Domain
 
 FIRST_LOOK = 0.02  #: seconds until another look at a server that drains
 LAST_LOOK = 0.5
@@ -109,6 +110,27 @@ Step = AddHost | RemoveHost | Show | Tune | Add | Drain | Cut | Remove | Free | 
 
 #: the order of doing: what lets requests in, before what waits for some to end
 ORDER: tuple[type, ...] = (Rouse, Tune, Add, AddHost, Show, RemoveHost, Free, Drain, Cut, Remove)
+
+
+def wanted(
+    app: App,
+    *,
+    domains: Iterable[Domain],
+    types: Iterable[ProcessType],
+    release: Release | None,
+    dynos: Iterable[Dyno],
+    domain: str,
+) -> Wanted:
+    """The app as the store has it, from all that is there of it."""
+    named = {each.hostname: each.sni_endpoint for each in domains}
+    return Wanted(
+        app=app,
+        hosts=hosts(app, named, domain=domain),
+        release=release,
+        web=next((each for each in types if each.type == "web"), None),
+        dynos=tuple(dyno for dyno in dynos if dyno.is_web),
+        chosen={host: chosen for host, chosen in named.items() if chosen is not None},
+    )
 
 
 def hosts(app: App, domains: Iterable[str], *, domain: str) -> frozenset[str]:
