@@ -247,12 +247,14 @@ class Haproxy:
         folder = self.layout.certificate("*").parent
         folder.mkdir(exist_ok=True, mode=0o700)
         wanted = {self.layout.certificate(host): pem for host, pem in table.certificates.items()}
+        present = set(folder.iterdir())
         for path, pem in wanted.items():
-            path.touch(mode=0o600)
-            path.write_text(pem)
-        for path in folder.iterdir():
-            if path not in wanted:
-                path.unlink()
+            # Thousands, and HAProxy waits for them: most are as they were.
+            if path not in present or path.read_text() != pem:
+                path.touch(mode=0o600)
+                path.write_text(pem)
+        for path in present - wanted.keys():
+            path.unlink()
 
     def _slots_written(self) -> int:
         """How many slots the HAProxy that runs was started with; 0 if nobody can tell any more."""
