@@ -57,7 +57,7 @@ def read(chain: str, key: str, *, now: datetime) -> Certificate:
     certificates = _order(_certificates(chain), private)
     leaf = certificates[0]
     for each in certificates:
-        _check(each, now)
+        _check(each, now, is_own=each is leaf)
     names = _names(leaf)
     if not names:
         raise errors.InvalidParams("The certificate names no domain that it is for.")
@@ -171,7 +171,7 @@ def _signed(certificate: x509.Certificate, signer: x509.Certificate) -> bool:
     return True
 
 
-def _check(certificate: x509.Certificate, now: datetime) -> None:
+def _check(certificate: x509.Certificate, now: datetime, *, is_own: bool) -> None:
     whose = _line(certificate.subject)
     if certificate.not_valid_after_utc <= now:
         raise errors.InvalidParams(
@@ -182,7 +182,10 @@ def _check(certificate: x509.Certificate, now: datetime) -> None:
             f"The certificate of {whose} is not valid before "
             f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC."
         )
-    if isinstance(certificate.signature_hash_algorithm, WEAK):
+    ends = (
+        certificate.issuer == certificate.subject and not is_own
+    )  # nobody checks how a root signs
+    if isinstance(certificate.signature_hash_algorithm, WEAK) and not ends:
         raise errors.InvalidParams(
             f"The certificate of {whose} is signed with "
             f"{certificate.signature_hash_algorithm.name.upper()}, which browsers refuse. "

@@ -127,7 +127,8 @@ class Routing:
         if slot >= self._haproxy.slots:
             await self._reload(slot)
         await self._certificates.serve({self._domain: None} | wanted.certificates)
-        await self._challenges.sync()
+        if wanted.app.acm or await self._runtime.challenges():
+            await self._challenges.sync()
         now = self._clock()
         seen = await self._runtime.slot(slot)
         asked = self._activity.untold(app_id) or self._waker.waits(slot)
