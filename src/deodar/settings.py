@@ -14,6 +14,7 @@ from deodar.model.idling import Bed, Defaults, rule_of
 GB = 1000**3
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": GB, "TB": 1000 * GB}
+WORD = re.compile(r"[\w.~/-]+", re.ASCII)
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]B|)", re.IGNORECASE)
 
 
@@ -136,6 +137,9 @@ class Settings:
     acme_ca: Path | None = None  #: authorities to trust when asking it; None: this machine's
     #: when apps sleep that say nothing themselves
     idling: Defaults = field(default_factory=Defaults)
+    idle_paths: tuple[str, ...] = ()  #: asking for these neither wakes an app nor keeps it awake
+    idle_agents: tuple[str, ...] = ()  #: words in the User-Agent of others who do neither
+    idle_answer: int = 200  #: what those are answered while an app sleeps
     idle_look: float = 60  #: seconds from one look at who is not asked for to the next
 
     @property
@@ -198,6 +202,16 @@ def read(environ: Mapping[str, str]) -> Settings:
             raise errors.InvalidParams(f"{name} must be the absolute path of a file: {path}.")
         return path
 
+    def words(name: str) -> tuple[str, ...]:
+        found = environ.get(name, "").split()
+        for word in found:
+            if not WORD.fullmatch(word):
+                raise errors.InvalidParams(
+                    f"{name} must be words of letters, digits and -._~/, with spaces between, "
+                    f"not {word!r}."
+                )
+        return tuple(found)
+
     def place(name: str, fallback: str) -> tuple[str, int]:
         text = environ.get(name) or fallback
         try:
@@ -252,6 +266,9 @@ def read(environ: Mapping[str, str]) -> Settings:
         acme_email=environ.get("DEODAR_ACME_EMAIL") or None,
         acme_ca=file("DEODAR_ACME_CA"),
         idling=_idling(environ, number),
+        idle_paths=words("DEODAR_IDLE_QUIET_PATHS"),
+        idle_agents=words("DEODAR_IDLE_QUIET_AGENTS"),
+        idle_answer=int(number("DEODAR_IDLE_QUIET_ANSWER", 200)),
         idle_look=max(number("DEODAR_IDLE_LOOK", 60), 0.1),
         zram=zram("DEODAR_ZRAM"),
     )

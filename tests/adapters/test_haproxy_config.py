@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deodar.adapters.haproxy import config, runtime
-from deodar.adapters.haproxy.config import Layout, Listen
+from deodar.adapters.haproxy.config import Layout, Listen, Quiet
 from deodar.adapters.haproxy.table import Mode, Server, Table, Tuning
 from deodar.model import errors
 
@@ -52,6 +52,19 @@ def test_the_configuration_is_the_one_that_was_measured() -> None:
 
     expected = (Path(__file__).parent / "haproxy.cfg").read_text()
     assert config.render_config(LAYOUT, listen) == expected
+
+
+def test_who_is_to_wake_nobody_is_answered_before_he_is_held() -> None:
+    quiet = Quiet(paths=("/health", "/ping"), agents=("bot", "crawler"), answer=204)
+    lines = config.render_config(LAYOUT, Listen(quiet=quiet)).splitlines()
+    held = next(number for number, line in enumerate(lines) if "lua.wake" in line)
+
+    assert lines[held - 3 : held] == [
+        "  http-request set-var(txn.note) str(quiet) if { path /health /ping }",
+        "  http-request set-var(txn.note) str(quiet) if { req.hdr(user-agent) -m sub -i bot crawler }",
+        '  http-request return status 204 content-type "text/plain" string "Asleep.\\n" '
+        "if { var(txn.note) -m found } { var(txn.slot),nbsrv eq 0 }",
+    ]
 
 
 def test_the_slots_hold_the_dynos_that_serve() -> None:

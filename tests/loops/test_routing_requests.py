@@ -31,6 +31,7 @@ COLUMNS = {
     "version": "HTTP/1.1",
     "for any": "0",
     "for its own": "0",
+    "note": "-",
     "id": "8601b555-6a83-4c12-8269-97c8e32cdb22",
     "method": "GET",
     "client": "204.204.204.204",
@@ -64,6 +65,25 @@ def test_a_line_tells_the_app_when_and_what() -> None:
             text=f"at=info {ASKED} dyno=web.1 connect=1ms service=18ms status=200 bytes=13 protocol=http1.1 tls=true",
         ),
     )
+
+
+def test_a_request_that_woke_its_app_says_how_deep_that_slept_and_for_how_long_it_was_held() -> (
+    None
+):
+    assert text(note="frozen:12").endswith(" tls=true wake=frozen wake_ms=12")
+
+
+def test_who_is_to_wake_nobody_does_not_count_as_asking() -> None:
+    unanswered = raw(note="quiet", status="503", end="LR", server="<NOSRV>", connecting="-1")
+
+    assert [requests.keeps_awake(line) for line in (raw(), raw(note="quiet"), "cut")] == [
+        True,
+        False,
+        False,
+    ]
+    told = requests.translate(unanswered)
+    assert told is not None
+    assert told[1].text.startswith(f"at=info {ASKED} dyno= connect= service= status=503")
 
 
 UNANSWERED = {"server": "<NOSRV>", "connecting": "-1", "first": "-1", "status": "503"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -26,7 +27,11 @@ def drowsy(platform: Platform) -> Iterator[Platform]:
     folder = Path(tempfile.mkdtemp(prefix="di-", dir=platform.data.parent.parent))
     folder.chmod(0o711)
     made = Platform.at(folder, stacks=STACKS, heroku=HEROKU)
-    made.settings |= {"DEODAR_IDLE_AFTER": str(AFTER / 60), "DEODAR_IDLE_LOOK": "0.3"}
+    made.settings |= {
+        "DEODAR_IDLE_AFTER": str(AFTER / 60),
+        "DEODAR_IDLE_LOOK": "0.3",
+        "DEODAR_IDLE_QUIET_PATHS": "/health",
+    }
     try:
         made.up()
         made.deploy("sleeper", APPS / "sleeper", folder / "repo")
@@ -87,6 +92,21 @@ def test_the_body_of_the_request_that_wakes_it_arrives_whole(asleep: Platform) -
     assert (answer.status_code, answer.text) == (200, hashlib.sha256(body).hexdigest())
 
 
+def test_a_health_check_does_not_wake_it_and_who_wakes_it_is_told_so_if_he_asks(
+    asleep: Platform,
+) -> None:
+    port = asleep.settings["DEODAR_HTTP_PORT"]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": HOST}) as client:
+        health = client.get("/health")
+        states = asleep.dynos("sleeper")
+        woke = client.get("/", headers={"Deodar-Wake": "ask"}, timeout=80).headers["Deodar-Wake"]
+    milliseconds = re.fullmatch(r"frozen:(\d+)", woke)
+
+    assert (health.status_code, health.text, states) == (200, "Asleep.\n", {"web.1": "idle"})
+    assert milliseconds is not None
+    eventually(lambda: f"wake=frozen wake_ms={milliseconds[1]}\n" in asleep.logs("sleeper"))
+
+
 async def test_a_websocket_wakes_it_and_keeps_it_awake(asleep: Platform) -> None:
     port = int(asleep.settings["DEODAR_HTTP_PORT"])
     before = told(asleep, "Idling")
@@ -141,3 +161,4 @@ def test_an_app_that_is_stopped_boots_and_where_it_cannot_all_are_told_why(
     assert answers == {503: 20}
     assert log.count('code=H10 desc="App crashed"') == 20
     assert "stack" in log
+    assert "wake=cold" in log

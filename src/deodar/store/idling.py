@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, or_, select, update
 
 from deodar.model.idling import Depth, Sleep
 from deodar.store import schema
@@ -19,12 +19,20 @@ async def active(tx: Tx) -> dict[str, datetime]:
 
 
 async def set_active(tx: Tx, moments: Mapping[str, datetime]) -> None:
-    """Somebody asked for these apps."""
+    """Somebody asked for these apps; if not later than is known, that stays."""
     if moments:
         await tx.execute(
-            update(table).where(table.c.id == bindparam("app")).values(active_at=bindparam("at")),
+            update(table)
+            .where(table.c.id == bindparam("app"))
+            .where(or_(table.c.active_at.is_(None), table.c.active_at < bindparam("at")))
+            .values(active_at=bindparam("at")),
             [{"app": app_id, "at": at.timestamp()} for app_id, at in moments.items()],
         )
+
+
+async def recount(tx: Tx, app_id: str, now: datetime) -> None:
+    """The clock was set back: nobody can have asked for it later than now."""
+    await tx.execute(update(table).where(table.c.id == app_id).values(active_at=now.timestamp()))
 
 
 async def fall_asleep(tx: Tx, app_id: str, sleep: Sleep) -> None:

@@ -6,7 +6,7 @@ host to its app's backend, or to the H code that answers instead of a dyno. An a
 others do not has other backends, whose rules read its wishes from `tuning.map`: nobody else pays.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -51,6 +51,7 @@ LOG_COLUMNS = (
     "%HV",
     "%bq",  # how many waited before it for any dyno of the app
     "%sq",  # and for its own
+    "%[var(txn.note)]",  # `frozen:12` or `cold:350` if it woke its app: held so many ms; `quiet`; `-`
     "%[var(txn.id)]",
     "%HM",
     "%ci",  # the client's address
@@ -151,6 +152,15 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet:
+    """Requests that wake no app and keep none awake: health checks, crawlers."""
+
+    paths: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()  #: words of their User-Agent, in any case
+    answer: int = 200  #: the status that they see while no dyno is up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
     """Where the router listens, and how many connections it may hold."""
 
@@ -159,6 +169,7 @@ class Listen:
     https: int = 8443
     maxconn: int = 9000
     user: int | None = None  #: uid and gid of the workers; None stays who we are
+    quiet: Quiet = field(default_factory=Quiet)
 
 
 def maxconn(file_limit: int) -> int:
@@ -303,12 +314,31 @@ frontend {protocol} from base
   # Our own pages carry them too: a visitor's report can be found in the log.
   http-after-response add-header Via "1.1 heroku-router"
   http-after-response set-header X-Request-ID %[var(txn.id)] if {{ var(txn.id) -m found }}
-  http-request lua.wake if {{ var(txn.slot),nbsrv eq 0 }}
+  http-after-response set-header Deodar-Wake %[var(txn.woke)] if {{ var(txn.woke) -m found }}
+{_quiet(listen.quiet)}  http-request lua.wake if {{ var(txn.slot),nbsrv eq 0 }}
   # Every request pays for every rule here, so that what is rare has rules of its own behind them.
   use_backend full if {{ fe_conn gt {listen.maxconn - spare(listen.maxconn)} }}
   use_backend %[var(txn.slot)]
   default_backend pages
 """
+
+
+def _quiet(quiet: Quiet) -> str:
+    """Nothing where there is no such wish."""
+    rules = [
+        f"set-var(txn.note) str(quiet) if {{ {test} {' '.join(words)} }}"
+        for test, words in (
+            ("path", quiet.paths),
+            ("req.hdr(user-agent) -m sub -i", quiet.agents),
+        )
+        if words
+    ]
+    if rules:
+        rules.append(
+            f'return status {quiet.answer} content-type "text/plain" string "Asleep.\\n" '
+            "if { var(txn.note) -m found } { var(txn.slot),nbsrv eq 0 }"
+        )
+    return "".join(f"  http-request {rule}\n" for rule in rules)
 
 
 def _wishes(layout: Layout, listen: Listen) -> str:

@@ -12,13 +12,14 @@ import signal
 import socket
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import structlog
 
 from deodar.adapters.haproxy import config, ports, runtime
-from deodar.adapters.haproxy.config import Layout, Listen
+from deodar.adapters.haproxy.config import Layout, Listen, Quiet
 from deodar.adapters.haproxy.table import Table
 from deodar.kit import subprocess
 from deodar.model import errors
@@ -277,12 +278,18 @@ class Haproxy:
         return config.render_config(self.layout, self._listen())
 
     def _listen(self) -> Listen:
-        return listen_on(
+        listen = listen_on(
             self._settings.listen,
             http=self._settings.ports.http,
             https=self._settings.ports.https,
             user=user_for(self.layout.run),
         )
+        quiet = Quiet(
+            paths=self._settings.idle_paths,
+            agents=self._settings.idle_agents,
+            answer=self._settings.idle_answer,
+        )
+        return replace(listen, quiet=quiet)
 
     def _master(self) -> int | None:
         try:

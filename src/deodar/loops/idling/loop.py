@@ -75,7 +75,8 @@ class Idling:
                     async with self._db.write() as tx:
                         await idling.wake(tx, facts.app_id)
                 case Recount(facts):
-                    await self._set_active(facts, self._clock())
+                    async with self._db.write() as tx:
+                        await idling.recount(tx, facts.app_id, self._clock())
         return min(HASTE, self._every) if machine.scarce else self._every
 
     # What is known.

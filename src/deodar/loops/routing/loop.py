@@ -89,6 +89,7 @@ class Routing:
         )
         self._called: set[str] = set()  #: apps that somebody waits for, and the store is to know
         self._calls = asyncio.Event()
+        self._slept: set[str] = set()  #: apps that slept when last seen
         self._apps: dict[int, str] = {}  #: slot → app
         self._reloading = asyncio.Lock()
 
@@ -124,6 +125,8 @@ class Routing:
             return await self._forget(app_id)
         slot = wanted.app.slot
         self._apps[slot] = app_id
+        if wanted.app.sleep is not None:
+            self._slept.add(app_id)
         if slot >= self._haproxy.slots:
             await self._reload(slot)
         await self._certificates.serve({self._domain: None} | wanted.certificates)
@@ -195,7 +198,7 @@ class Routing:
             log.info("dyno.routed", app=wanted.app.name, dyno=step.dyno.name, id=step.dyno.id)
         if admitted:
             if plan.code(wanted, self._clock()) is None:
-                self._waker.tell(slot, "ok")
+                self._tell_ok(wanted.app)
             self._ring(wanted.app.id)
         return await self._do(slot, [step for step in steps if not isinstance(step, Tune | Add)])
 
@@ -253,8 +256,14 @@ class Routing:
         """Tells those who wait, if there is something to tell by now."""
         if seen.code is not None:
             self._waker.tell(wanted.app.slot, seen.code)
-        elif any(server.mode is Mode.READY for server in seen.servers.values()):
-            self._waker.tell(wanted.app.slot, "ok")
+        elif wanted.app.sleep is None and any(
+            server.mode is Mode.READY for server in seen.servers.values()
+        ):
+            self._tell_ok(wanted.app)
+
+    def _tell_ok(self, app: App) -> None:
+        self._waker.tell(app.slot, "ok cold" if app.id in self._slept else "ok")
+        self._slept.discard(app.id)
 
     def _wake(self, slot: int) -> None:
         """Somebody waits for a dyno of this slot's app."""
@@ -289,7 +298,8 @@ class Routing:
     async def _let_in(self, slot: int, dyno: Dyno) -> None:
         """Sends requests to a dyno that the store calls routed."""
         await self._runtime.add(slot, plan.server_of(dyno))
-        self._waker.tell(slot, "ok")
+        self._slept.discard(dyno.app_id)
+        self._waker.tell(slot, "ok frozen")
 
     # HAProxy as a whole.
 

@@ -27,6 +27,7 @@ from deodar.store.logs import Logs
 log = structlog.get_logger("deodar")
 
 TABS = len(LOG_COLUMNS) - 1
+QUIET = "quiet"  #: the note of those who wake nobody
 POLL = 0.2  #: seconds between looks at a file that does not grow
 BLOCK = 64 * 1024  #: bytes read at a time: some 300 lines, two milliseconds
 GIVE_BACK = 1024 * 1024  #: bytes that are read before the disk has them back
@@ -96,10 +97,11 @@ def translate(line: str) -> tuple[int, LogLine] | None:
     accepted, total, receiving, queued, connecting, _, active = columns[:7]
     status, size, end, retries, server, slot, code = columns[7:14]
     frontend, version, for_any, for_its_own = columns[14:18]
-    request_id, method, client, host, uri, forwarded = columns[18:]
+    note, request_id, method, client, host, uri, forwarded = columns[18:]
     at = datetime.fromtimestamp(float(accepted) + max(int(total), 0) / 1000, UTC)
     if code == "-":
-        code = _ending(end[:2], server, status, retries)
+        asleep = note == QUIET and end.startswith("LR")
+        code = "" if asleep else _ending(end[:2], server, status, retries)
     connect = int(connecting)
     service = int(active) - max(int(receiving), 0) - max(int(queued), 0) - max(connect, 0)
     depth = int(for_any) + int(for_its_own)
@@ -127,9 +129,21 @@ def translate(line: str) -> tuple[int, LogLine] | None:
             f'{begins} method={method} path="{_quoted(_path(uri))}" host={host} '
             f'request_id={request_id} fwd="{client if forwarded == "-" else _quoted(forwarded)}" '
             f"{took} protocol={version.lower().replace('/', '')} "
-            f"tls={'true' if frontend == 'https' else 'false'}{waited}"
+            f"tls={'true' if frontend == 'https' else 'false'}{waited}{_woken(note)}"
         ),
     )
+
+
+def keeps_awake(line: str) -> bool:
+    """Whether a line of the request log tells of somebody whose asking counts."""
+    columns = line.split("\t", TABS)
+    return len(columns) > TABS and columns[18] != QUIET
+
+
+def _woken(note: str) -> str:
+    """That the request woke its app, how deep that slept and how long the request was held."""
+    depth, held, milliseconds = note.partition(":")
+    return f" wake={depth} wake_ms={milliseconds}" if held else ""
 
 
 def _ending(end: str, server: str, status: str, retries: str) -> str:
@@ -239,13 +253,17 @@ class Requests:
     def _tell(self, data: bytes) -> bool:
         """False if a log does not take its lines now: they are read again."""
         by_app: dict[str, list[tuple[int, LogLine]]] = {}
+        asked: dict[str, datetime] = {}
         offset = self._mark.offset
         for raw in data.split(b"\n")[:-1]:
             offset += len(raw) + 1
-            translated = translate(raw.lstrip(b"\0").decode(errors="replace"))
+            line = raw.lstrip(b"\0").decode(errors="replace")
+            translated = translate(line)
             app_id = None if translated is None else self._app_of(translated[0])
             if translated is not None and app_id is not None:
                 by_app.setdefault(app_id, []).append((offset, translated[1]))
+                if keeps_awake(line):
+                    asked[app_id] = translated[1].at
         try:
             for app_id, lines in by_app.items():
                 told = self._logs.place(app_id, self._mark.id)
@@ -255,8 +273,8 @@ class Requests:
         except errors.StoreFailed as error:
             log.warning("Cannot tell requests", error=error.message)
             return False
-        for app_id, lines in by_app.items():
-            self._saw(app_id, lines[-1][1].at)
+        for app_id, at in asked.items():
+            self._saw(app_id, at)
         return True
 
     def _keep(self, mark: Mark) -> None:
