@@ -37,3 +37,18 @@ def test_swap_in_ram_of_any_other_wish_is_refused(wish: str) -> None:
         errors.InvalidParams, match=f"DEODAR_ZRAM must be off, half .*, not '{wish}'"
     ):
         settings.read({"DEODAR_ZRAM": wish})
+
+
+@pytest.mark.parametrize(
+    ("name", "wish", "words"),
+    [
+        ("DEODAR_ACME_DIRECTORY", "acme.example.com", "must be a URL"),
+        ("DEODAR_ACME_CA", "ca.pem", "must be the absolute path of a file"),
+        ("DEODAR_ACME_CA", "/nowhere/ca.pem", "must be the absolute path of a file"),
+    ],
+)
+def test_where_certificates_are_got_is_checked_at_the_start(
+    name: str, wish: str, words: str
+) -> None:
+    with pytest.raises(errors.InvalidParams, match=f"{name} {words}"):
+        settings.read({name: wish})

@@ -2,12 +2,13 @@
 real authority, while processes die."""
 
 import asyncio
+import itertools
 import os
 import random
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,12 +26,13 @@ from deodar.loops.certifying.loop import Certifying
 from deodar.loops.manifold.waking import Waking
 from deodar.loops.routing.loop import Routing
 from deodar.model import errors
+from deodar.model.app import AppId
 from deodar.model.certificate import AcmStatus, SniEndpoint
 from deodar.model.route import Domain
 from deodar.settings import Paths, Ports, Settings
 from deodar.store import acme as orders
 from deodar.store import sni_endpoints
-from deodar.store.apps import find
+from deodar.store.apps import find, insert_app
 from tests import pem
 from tests.acme_server import AcmeServer, serve
 from tests.loops.conftest import SHOP, World
@@ -392,3 +394,53 @@ async def test_acm_that_is_turned_off_takes_its_certificates_with_it_and_no_othe
     assert [each.id for each in await platform.endpoints()] == [own.id]
     assert (await platform.domain()).acm.status is None
     assert (await platform.domain("b.example.com")).sni_endpoint is not None
+
+
+# ---- what happens at once --------------------------------------------------------------------------
+
+
+async def test_a_domain_that_goes_from_app_to_app_keeps_a_certificate(platform: Platform) -> None:
+    other = replace(SHOP, id=AppId("other-id"), name="other", slot=1, uid=20_001)
+    async with platform.world.db.write() as tx:
+        await insert_app(tx, other)
+        tx.ring(other.id)
+    owners = [SHOP, other] * 6
+
+    for before, after in itertools.pairwise(owners):
+        async with platform.world.db.write() as tx:
+            with suppress(errors.NotFound):  # at first nobody has it
+                await wishes.remove(tx, before, HOST, now=clock.wall())
+            await wishes.add(tx, after, HOST, platform_domain="localhost", now=clock.wall())
+        for _ in range(random.Random(after.name).randrange(20)):
+            await asyncio.sleep(0.001)
+
+    async def settled() -> bool:
+        return (
+            await platform.haproxy.runtime.owner(HOST) == other.slot
+            and (await shown(platform.settings.ports.https, HOST)).subject.rfc4514_string()
+            == f"CN={HOST}"
+        )
+
+    await eventually(settled)
+
+
+async def test_a_certificate_that_changes_during_a_reload_is_not_lost(platform: Platform) -> None:
+    first, second = pem.certificate(HOST), pem.certificate(HOST)
+    await platform.add()
+    endpoint = await platform.upload(first)
+    await platform.choose(endpoint)
+    await platform.shows(HOST, first.certificate.serial_number)
+    far = replace(SHOP, id=AppId("far-id"), name="far", slot=1500, uid=21_500)
+    read = reader.read(second.pem, second.key, now=clock.wall())
+
+    async with platform.world.db.write() as tx:
+        await insert_app(tx, far)  # needs a reload
+        tx.ring(far.id)
+    for _ in range(5):
+        await asyncio.sleep(0.01)
+    async with platform.world.db.write() as tx:
+        await certificates.change(tx, SHOP, endpoint, read, now=clock.wall())
+
+    await platform.shows(HOST, second.certificate.serial_number)
+    await eventually(lambda: asyncio.sleep(0, platform.haproxy.slots == 2000))
+    await platform.shows(HOST, second.certificate.serial_number)
