@@ -113,7 +113,7 @@ class Platform:
         home.mkdir()
         (data / "stacks").mkdir()
         for stack in stacks.glob("[!.]*/stack.json"):
-            (data / "stacks" / stack.parent.name).symlink_to(stack.parent.resolve())
+            (data / "stacks" / stack.parent.name).symlink_to(stack.parent.absolute())
         names = ("API", "API_TLS", "RENDEZVOUS", "HTTP", "HTTPS")
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         return cls(
