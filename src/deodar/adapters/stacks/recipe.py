@@ -27,7 +27,7 @@ RUN = (
     *("python3", "python3-venv", "ruby", "ruby-rack", "ruby-webrick", "puma", "bundler"),
     *("php-cli", "php-fpm", "nginx", "apache2-bin", "php-apcu", "php-bcmath", "php-curl"),
     *("php-gd", "php-gmp", "php-imagick", "php-intl", "php-mbstring", "php-mysql", "php-pgsql"),
-    *("php-redis", "php-soap", "php-sqlite3", "php-xml", "php-zip"),
+    *("php-redis", "php-soap", "php-sqlite3", "php-xml", "php-zip", "composer"),
     *("postgresql-client", "sqlite3", "imagemagick"),
     *("libpq5", "libmariadb3", "libyaml-0-2", "libffi8", "libxml2", "libxslt1.1"),
     *("libgmp10", "libjemalloc2", "libatomic1"),
@@ -36,7 +36,7 @@ BUILD = (
     *("build-essential", "pkg-config", "python3-dev", "ruby-dev", "rake"),
     *("libpq-dev", "libmariadb-dev", "libsqlite3-dev", "libffi-dev", "libssl-dev"),
     *("libyaml-dev", "zlib1g-dev", "libxml2-dev", "libxslt1-dev", "libgmp-dev"),
-    *("libjpeg62-turbo-dev", "libcurl4-openssl-dev", "composer"),
+    *("libjpeg62-turbo-dev", "libcurl4-openssl-dev"),
 )
 
 #: deodar-12 has Python 3.11, Ruby 3.1, PHP 8.2 and Go 1.23; deodar-13 has 3.13, 3.3, 8.4 and 1.24
