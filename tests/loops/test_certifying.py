@@ -422,25 +422,3 @@ async def test_a_domain_that_goes_from_app_to_app_keeps_a_certificate(platform: 
         )
 
     await eventually(settled)
-
-
-async def test_a_certificate_that_changes_during_a_reload_is_not_lost(platform: Platform) -> None:
-    first, second = pem.certificate(HOST), pem.certificate(HOST)
-    await platform.add()
-    endpoint = await platform.upload(first)
-    await platform.choose(endpoint)
-    await platform.shows(HOST, first.certificate.serial_number)
-    far = replace(SHOP, id=AppId("far-id"), name="far", slot=1500, uid=21_500)
-    read = reader.read(second.pem, second.key, now=clock.wall())
-
-    async with platform.world.db.write() as tx:
-        await insert_app(tx, far)  # needs a reload
-        tx.ring(far.id)
-    for _ in range(5):
-        await asyncio.sleep(0.01)
-    async with platform.world.db.write() as tx:
-        await certificates.change(tx, SHOP, endpoint, read, now=clock.wall())
-
-    await platform.shows(HOST, second.certificate.serial_number)
-    await eventually(lambda: asyncio.sleep(0, platform.haproxy.slots == 2000))
-    await platform.shows(HOST, second.certificate.serial_number)
