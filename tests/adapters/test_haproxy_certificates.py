@@ -1,6 +1,8 @@
 """HAProxy's certificates and ACME's questions, really run: what changes while it serves."""
 
+import asyncio
 import os
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from deodar.settings import Paths, Ports, Settings
 from tests import pem
 from tests.pem import Pair
 from tests.tls import shown
-from tests.web import free_ports
+from tests.web import Web, free_ports
 
 HOST = "www.example.com"
 PLACE = f"{HOST}/.well-known/acme-challenge/abc"
@@ -200,3 +202,46 @@ async def test_acme_is_answered_whatever_the_app_does(haproxy: Haproxy, settings
         )
 
     assert (answer.status_code, answer.text) == (200, "aBc.Thumb")
+
+
+async def test_certificates_come_and_go_under_load_and_no_request_is_lost(
+    haproxy: Haproxy, settings: Settings
+) -> None:
+    await haproxy.runtime.set_host(HOST, 7)
+    await haproxy.runtime.add(7, await Web("web.1-aaaaaaaa").start())
+    answers: list[int | str] = []
+    over = asyncio.Event()
+    anyone = ssl.create_default_context()
+    anyone.check_hostname = False
+    anyone.verify_mode = ssl.CERT_NONE
+
+    async def user(*, keeps: bool) -> None:
+        limits = httpx.Limits(max_keepalive_connections=1 if keeps else 0)
+        async with httpx.AsyncClient(verify=anyone, limits=limits) as client:
+            while not over.is_set():
+                try:
+                    answer = await client.get(
+                        f"https://127.0.0.1:{settings.ports.https}/",
+                        headers={"Host": HOST},
+                        extensions={"sni_hostname": HOST},
+                    )
+                    answers.append(answer.status_code)
+                except httpx.HTTPError as error:
+                    answers.append(repr(error))
+
+    async with asyncio.TaskGroup() as users:
+        for number in range(6):
+            users.create_task(user(keeps=number % 2 == 0))
+        for number in range(20):
+            await haproxy.runtime.set_certificate(HOST, joined(pem.certificate(HOST)))
+            await haproxy.runtime.set_certificate("b.example.com", joined(pem.certificate(HOST)))
+            await haproxy.runtime.set_challenge(PLACE, f"aBc.{number}")
+            await haproxy.runtime.remove_certificate("b.example.com")
+            if number % 5 == 4:
+                await haproxy.runtime.remove_certificate(HOST)
+            await haproxy.runtime.remove_challenge(PLACE)
+            await asyncio.sleep(0.02)  # some requests of each state
+        over.set()
+
+    assert len(answers) > 20
+    assert [answer for answer in answers if answer != 200] == []
