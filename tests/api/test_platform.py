@@ -1,3 +1,5 @@
+import base64
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -152,6 +154,22 @@ async def test_the_registry_knows_the_shipped_buildpacks_and_asks_nobody_who_the
 
     assert (answer.status_code, answer.json()["blob_url"]) == (200, "urn:buildpack:heroku/python")
     assert found.json() == [answer.json()]
+
+
+async def test_the_registry_tells_a_buildpacks_version_and_what_it_says_of_itself(
+    world: Given,
+) -> None:
+    (revision,) = (await world.get("/buildpacks/heroku%2Fgo/revisions", Authorization="")).json()
+    readme = (await world.get("/buildpacks/heroku%2Fgo/readme", Authorization="")).json()
+
+    assert (revision["release"], revision["license"], revision["status"]) == (
+        metadata.version("deodar"),
+        "Apache-2.0",
+        "published",
+    )
+    assert base64.b64decode(readme["content"]).decode() == (
+        "Compiles a Go module's main packages into /app/bin; vendored modules need no network.\n"
+    )
 
 
 async def test_the_registry_is_searched_by_a_word_of_the_description(world: Given) -> None:

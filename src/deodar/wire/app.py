@@ -1,7 +1,7 @@
 """The shapes of an app and of what is set on it: buildpacks and features."""
 
 from deodar.model.app import App as AppNoun
-from deodar.wire.base import Named, Person, Shape, derived_id, named, stamp, stamp_or_none
+from deodar.wire.base import Named, Person, Shape, named, stamp, stamp_or_none
 from deodar.wire.places import Places
 
 REGION = "us"  #: clients expect one of Heroku's; this machine answers to its first
@@ -102,29 +102,6 @@ def present_buildpacks(app: AppNoun) -> list[BuildpackInstallation]:
         BuildpackInstallation(ordinal=ordinal, buildpack=present_buildpack(identifier))
         for ordinal, identifier in enumerate(app.buildpacks or detected)
     ]
-
-
-class RegisteredBuildpack(Shape):
-    """A buildpack as the registry tells of it; `blob_url` is what an app is then given."""
-
-    id: str
-    namespace: str
-    name: str
-    blob_url: str
-    description: str
-    category: str = "languages"
-    two_factor_authentication: bool = False
-
-
-def present_registered(namespace: str, name: str) -> RegisteredBuildpack:
-    full = f"{namespace}/{name}"
-    return RegisteredBuildpack(
-        id=derived_id("buildpack", full),
-        namespace=namespace,
-        name=name,
-        blob_url=f"{URN}{full}",
-        description=f"The platform's own buildpack {full}",
-    )
 
 
 class Feature(Shape):
