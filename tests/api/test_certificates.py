@@ -101,6 +101,18 @@ async def test_a_domain_is_added_with_its_certificate(world: Given, app: Any) ->
     assert answer.json()["sni_endpoint"]["name"] == endpoint["name"]
 
 
+async def test_a_domain_keeps_its_certificate_where_none_is_spoken_of(
+    world: Given, app: Any
+) -> None:
+    endpoint = await add(world, "www.example.com")
+    await choose(world, endpoint["name"])
+
+    answer = await world.send("PATCH", "/apps/example-app/domains/www.example.com", {})
+
+    assert answer.status_code == 422
+    assert (await domain(world))["sni_endpoint"]["name"] == endpoint["name"]
+
+
 async def test_a_certificate_for_another_name_is_not_chosen(world: Given, app: Any) -> None:
     endpoint = await add(world, "shop.example.com", "*.example.org")
 

@@ -36,10 +36,21 @@ ORDER = Order(
     created_at=NOW,
 )
 MADE = Chosen(
-    id="endpoint-id", name="calm-cove-10000", acm=True, expires_at=NOW + 90 * DAY, updated_at=NOW
+    id="endpoint-id",
+    name="calm-cove-10000",
+    acm=True,
+    starts_at=NOW,
+    expires_at=NOW + 90 * DAY,
+    updated_at=NOW,
 )
 CERTIFIED = replace(DOMAIN, sni_endpoint=MADE, acm=ISSUED)
-OLD = replace(CERTIFIED, sni_endpoint=replace(MADE, expires_at=NOW + 30 * DAY))
+OLD = replace(
+    CERTIFIED, sni_endpoint=replace(MADE, starts_at=NOW - 60 * DAY, expires_at=NOW + 30 * DAY)
+)
+BRIEF = replace(CERTIFIED, sni_endpoint=replace(MADE, expires_at=NOW + 6 * DAY))
+BRIEF_AND_OLD = replace(
+    CERTIFIED, sni_endpoint=replace(MADE, starts_at=NOW - 4 * DAY, expires_at=NOW + 2 * DAY)
+)
 OWN = replace(CERTIFIED, sni_endpoint=replace(MADE, acm=False))
 WILDCARD = replace(DOMAIN, hostname="*.example.com")
 PRIVATE = replace(DOMAIN, hostname="shop.test")
@@ -61,6 +72,8 @@ LATE = replace(ORDER, created_at=NOW - timedelta(minutes=61))
         (replace(CERTIFIED, acm=WAITING), None, Note(replace(CERTIFIED, acm=WAITING), ISSUED)),
         (CERTIFIED, ORDER, Note(CERTIFIED, ISSUED)),
         (OLD, None, Ask(OLD)),
+        (BRIEF, None, None),
+        (BRIEF_AND_OLD, None, Ask(BRIEF_AND_OLD)),
         (OLD, ORDER, Advance(OLD, ORDER)),
         (OWN, None, Note(OWN, NOTED_OWN)),
         (replace(OWN, acm=NOTED_OWN), None, None),
@@ -78,6 +91,8 @@ LATE = replace(ORDER, created_at=NOW - timedelta(minutes=61))
         "certified, and not said so: say",
         "certified: an order is not needed",
         "nearly over: renew",
+        "of a week, new: nothing",
+        "of a week, a third left: renew",
         "nearly over, ordered: go on",
         "the owner's own: say so",
         "the owner's own, said: nothing",

@@ -70,6 +70,7 @@ def chosen(endpoint: SniEndpoint, updated_at: datetime) -> Chosen:
         id=endpoint.id,
         name=endpoint.name,
         acm=endpoint.acm,
+        starts_at=endpoint.facts.starts_at,
         expires_at=endpoint.facts.expires_at,
         updated_at=updated_at,
     )

@@ -127,6 +127,7 @@ async def test_a_domain_knows_the_certificate_that_it_chose_until_that_is_remove
             id=ENDPOINT.id,
             name=ENDPOINT.name,
             acm=True,
+            starts_at=ENDPOINT.facts.starts_at,
             expires_at=ENDPOINT.facts.expires_at,
             updated_at=NOW,
         ),

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from deodar.model.app import AppId
 
-RENEW_BEFORE = timedelta(days=30)  #: before a certificate expires, ACME is asked for the next
+RENEW_BEFORE = timedelta(days=30)  #: before a certificate expires, at the most
 WELL_KNOWN = "/.well-known/acme-challenge/"  #: where HTTP-01 looks (RFC 8555, section 8.3)
 
 #: top-level names that no public authority certifies (RFC 6761, RFC 8375, and what is in use)
@@ -55,8 +55,14 @@ class Chosen:
     id: str
     name: str
     acm: bool
+    starts_at: datetime
     expires_at: datetime
     updated_at: datetime  #: another when the certificate is another
+
+    @property
+    def renew_at(self) -> datetime:
+        """When the next is asked for: one that lasts a week must not be renewed all the time."""
+        return self.expires_at - min(RENEW_BEFORE, (self.expires_at - self.starts_at) / 3)
 
 
 class AcmStatus(StrEnum):

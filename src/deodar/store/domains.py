@@ -19,6 +19,7 @@ def _select() -> Select[tuple[object, ...]]:
         *table.c,
         endpoint.c.name.label("endpoint_name"),
         endpoint.c.acm.label("endpoint_acm"),
+        endpoint.c.starts_at.label("endpoint_starts_at"),
         endpoint.c.expires_at.label("endpoint_expires_at"),
         endpoint.c.updated_at.label("endpoint_updated_at"),
     ).join(endpoint, endpoint.c.id == table.c.sni_endpoint_id, isouter=True)
@@ -117,6 +118,7 @@ def _chosen(row: RowMapping) -> Chosen | None:
         id=row["sni_endpoint_id"],
         name=row["endpoint_name"],
         acm=row["endpoint_acm"],
+        starts_at=moment(row["endpoint_starts_at"]),
         expires_at=moment(row["endpoint_expires_at"]),
         updated_at=moment(row["endpoint_updated_at"]),
     )

@@ -66,7 +66,8 @@ async def pems(tx: Tx, endpoint_ids: Collection[str]) -> dict[str, str]:
 
 
 def _join(tx: Tx, row: RowMapping) -> str:
-    return tx.unseal(row["key"])["key"] + row["chain"]
+    key, chain = tx.unseal(row["key"])["key"], str(row["chain"])
+    return key + chain
 
 
 def _certificate(tx: Tx, endpoint: SniEndpoint, *, key: str) -> dict[str, object]:

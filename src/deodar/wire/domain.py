@@ -27,7 +27,7 @@ class DomainCreate(Shape):
 
 
 class DomainUpdate(Shape):
-    sni_endpoint: str | None = None
+    sni_endpoint: str | None  #: must be said: without a word, the domain would lose its certificate
 
 
 def present_domain(domain: DomainNoun, app: App, places: Places) -> Domain:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from deodar.model import certificate
-from deodar.model.certificate import RENEW_BEFORE, Acm, AcmStatus, Order
+from deodar.model.certificate import Acm, AcmStatus, Order
 from deodar.model.route import Domain
 
 FIRST_REST = timedelta(minutes=15)  #: after a failure; doubled by each further one
@@ -80,7 +80,7 @@ def settle(domain: Domain, now: datetime) -> Acm | None:
         return Acm(status=AcmStatus.ISSUED, reason=PRIVATE)
     if domain.hostname.startswith("*."):
         return Acm(status=AcmStatus.FAILED, reason=WILDCARD)
-    if chosen is not None and chosen.expires_at - now > RENEW_BEFORE:
+    if chosen is not None and chosen.renew_at > now:
         return Acm(status=AcmStatus.ISSUED)
     return None
 
@@ -103,7 +103,7 @@ def next_look(domains: Iterable[Domain], later: Mapping[str, float], now: dateti
         if domain.acm.next_at is not None and domain.acm.next_at > now:
             looks.append((domain.acm.next_at - now).total_seconds())
         elif domain.sni_endpoint is not None and domain.sni_endpoint.acm:
-            due = (domain.sni_endpoint.expires_at - RENEW_BEFORE - now).total_seconds()
+            due = (domain.sni_endpoint.renew_at - now).total_seconds()
             if due > 0:  # otherwise it is asked for already, and the bell tells what comes of it
                 looks.append(due)
     return min(looks, default=None)
