@@ -122,6 +122,7 @@ class Settings:
     last_rest: float = 24 * 60 * 60  #: the longest
     cycle: float = 24 * 60 * 60  #: how long a dyno runs before it is restarted for its own good
     cycle_spread: float = 216 * 60  #: and as much more at random
+    connections: int | None = None  #: that the router holds at once; None: what our file limit allows
     drain_timeout: float = 30  #: how long a web dyno's running requests may take before SIGTERM
     vitals_every: float = 20  #: seconds from one look at dynos' memory to the next
     slugs_kept: int = 20  #: releases of an app whose slugs are kept whatever their age
@@ -253,6 +254,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         last_rest=number("DEODAR_CRASH_LAST_REST", 24 * 60 * 60),
         cycle=number("DEODAR_CYCLE", 24 * 60 * 60),
         cycle_spread=number("DEODAR_CYCLE_SPREAD", 216 * 60),
+        connections=int(number("DEODAR_CONNECTIONS", 0)) or None,
         drain_timeout=number("DEODAR_DRAIN_TIMEOUT", 30),
         vitals_every=vitals_every,
         slugs_kept=int(number("DEODAR_SLUGS_KEPT", 20)),

