@@ -59,6 +59,7 @@ class Platform:
     world: World
     settings: Settings
     haproxy: Haproxy
+    loop: Routing
     client: httpx.AsyncClient
 
     async def up(self, web: Web, *, number: int = 1, state: State = State.UP) -> Dyno:
@@ -140,7 +141,7 @@ async def routing(world: World, settings: Settings) -> AsyncIterator[Platform]:
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{settings.ports.http}", timeout=20
     ) as client:
-        yield Platform(world=world, settings=settings, haproxy=haproxy, client=client)
+        yield Platform(world=world, settings=settings, haproxy=haproxy, loop=loop, client=client)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -421,3 +422,17 @@ async def test_requests_are_told_in_the_apps_log_also_those_made_while_we_were_a
         r'fwd="127.0.0.1" dyno=web.1 connect=\d+ms service=\d+ms status=200 bytes=\d+ protocol=http1.1 tls=false',
         line,
     )
+
+
+async def test_a_sweep_looks_at_those_apps_only_that_are_not_routed_as_they_should_be(
+    platform: Platform,
+) -> None:
+    await platform.world.deploy(web=1)
+    dyno = await platform.up(Web("first"))
+    await platform.routed(dyno, True)
+    await platform.answers(200)
+    calm = await platform.loop.keys()
+    async with platform.world.db.write() as tx:
+        await dynos.update_dyno(tx, replace(dyno, state=State.CRASHED))  # and nobody rings
+
+    assert (calm, await platform.loop.keys()) == ([], [SHOP.id])

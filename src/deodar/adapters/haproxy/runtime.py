@@ -7,6 +7,7 @@ has one question; one at a time, so that the mirror of the maps is what the maps
 import asyncio
 import csv
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from deodar.adapters.haproxy.config import Layout, certificate_line, server_line
@@ -98,19 +99,26 @@ def parse_map(text: str) -> dict[str, str]:
 
 
 def parse_servers(text: str) -> dict[str, tuple[Server, Mode]]:
-    """`show servers state`: a version, a comment that names the columns, then a server a line."""
+    """`show servers state` of one backend, by server."""
+    return {server.name: (server, mode) for _, server, mode in parse_state(text)}
+
+
+def parse_state(text: str) -> Iterator[tuple[str, Server, Mode]]:
+    """`show servers state`: a version, a comment that names the columns, then a server a line. Each with
+    its backend."""
     lines = text.splitlines()
     columns = lines[1].removeprefix("# ").split(" ")
-    servers = {}
     for line in lines[2:]:
         if not line:
             continue
         row = dict(zip(columns, line.split(" "), strict=False))
         admin = int(row["srv_admin_state"])
         mode = Mode.MAINT if admin & MAINT else Mode.DRAIN if admin & DRAIN else Mode.READY
-        server = Server(name=row["srv_name"], address=row["srv_addr"], port=int(row["srv_port"]))
-        servers[server.name] = server, mode
-    return servers
+        yield (
+            row["be_name"],
+            Server(name=row["srv_name"], address=row["srv_addr"], port=int(row["srv_port"])),
+            mode,
+        )
 
 
 def parse_sessions(text: str) -> dict[str, int]:
@@ -211,6 +219,32 @@ class Runtime:
                 tuning=self._tunings.get(slot, Tuning()),
                 servers=await self._seen(slot),
             )
+
+    async def slots(self) -> dict[int, Slot]:
+        """What it holds for every app, in one question; but not how many sessions each server has."""
+        async with self._one_at_a_time:
+            leads: dict[int, dict[str, str]] = {}
+            for host, lead in (await self._maps()).items():
+                leads.setdefault(slot_number(lead), {})[host] = lead
+            servers: dict[int, dict[str, Seen]] = {}
+            for backend, server, mode in parse_state(await self._ask("show servers state")):
+                slot = slot_number(backend)
+                used = backend == self._backend(slot)
+                if used or server.name not in servers.get(slot, {}):
+                    servers.setdefault(slot, {})[server.name] = Seen(
+                        server=server, mode=mode if used else Mode.DRAIN, sessions=0
+                    )
+            return {
+                slot: Slot(
+                    hosts=frozenset(leads.get(slot, ())),
+                    code=self._codes.get(slot)
+                    if all(lead == self._lead(slot) for lead in leads.get(slot, {}).values())
+                    else MIXED,
+                    tuning=self._tunings.get(slot, Tuning()),
+                    servers=servers.get(slot, {}),
+                )
+                for slot in leads.keys() | servers.keys()
+            }
 
     async def busy_slots(self) -> set[int]:
         """Every slot in which a request or a tunnel runs now. Costs some milliseconds a thousand."""

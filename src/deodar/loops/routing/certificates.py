@@ -49,6 +49,12 @@ class Certificates:
         for host in await self._runtime.certified() - set(wanted):
             await self._runtime.remove_certificate(host)
 
+    def serves(self, wanted: Mapping[str, Chosen | None]) -> bool:
+        """Whether each of these hosts is served with what was chosen for it."""
+        return all(
+            self._served.get(host) == self._version(host, chosen) for host, chosen in wanted.items()
+        )
+
     async def serve(self, wanted: Mapping[str, Chosen | None]) -> None:
         """Each of these hosts is served with what was chosen for it."""
         for host, chosen in sorted(wanted.items()):
