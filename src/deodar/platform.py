@@ -54,6 +54,7 @@ from deodar.store.logs import Logs
 
 log = structlog.get_logger("deodar")
 
+UNHURRIED = 0.5  #: seconds that loops wait which nobody waits for, while others work on what rang
 OWNER = "owner@deodar.local"  #: the account that the machine's owner has
 
 
@@ -230,12 +231,13 @@ class Platform:
         self._drive(group, "releasing", self.releasing.reconcile, self.releasing.keys)
         self._drive(group, "settingup", self.settingup.reconcile, self.settingup.keys)
         housekeeping = self.housekeeping
-        self._drive(group, "leftovers", housekeeping.clear, housekeeping.left_behind)
+        self._drive(group, "leftovers", housekeeping.clear, housekeeping.left_behind, lag=UNHURRIED)
         # No bell rings for chores, and each says itself when it is due again.
         chores = Driver("housekeeping", housekeeping.reconcile, housekeeping.chores, sweep=3600)
         group.create_task(chores.run(), name="housekeeping")
         self._drive(group, "routing", self.routing.reconcile, self.routing.keys)
-        self._drive(group, "certifying", self.certifying.reconcile, self.certifying.keys)
+        certifying = self.certifying
+        self._drive(group, "certifying", certifying.reconcile, certifying.keys, lag=UNHURRIED)
         reading = self._drive(group, "intake", self.intake.reconcile, self.intake.keys)
         group.create_task(self.intake.watch(reading.ring), name="output")
         group.create_task(self.manifold.run(), name="watches")
@@ -268,9 +270,15 @@ class Platform:
         group.create_task(self._announce(entrances), name="announce")
 
     def _drive(
-        self, group: asyncio.TaskGroup, name: str, reconcile: Reconcile, keys: Keys
+        self,
+        group: asyncio.TaskGroup,
+        name: str,
+        reconcile: Reconcile,
+        keys: Keys,
+        *,
+        lag: float = 0,
     ) -> Driver:
-        driver = Driver(name, reconcile, keys, sweep=self.settings.sweep)
+        driver = Driver(name, reconcile, keys, sweep=self.settings.sweep, lag=lag)
         self.bell.listen(driver.ring)
         group.create_task(driver.run(), name=name)
         return driver

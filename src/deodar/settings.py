@@ -122,7 +122,9 @@ class Settings:
     last_rest: float = 24 * 60 * 60  #: the longest
     cycle: float = 24 * 60 * 60  #: how long a dyno runs before it is restarted for its own good
     cycle_spread: float = 216 * 60  #: and as much more at random
-    connections: int | None = None  #: that the router holds at once; None: what our file limit allows
+    connections: int | None = (
+        None  #: that the router holds at once; None: what our file limit allows
+    )
     drain_timeout: float = 30  #: how long a web dyno's running requests may take before SIGTERM
     vitals_every: float = 20  #: seconds from one look at dynos' memory to the next
     slugs_kept: int = 20  #: releases of an app whose slugs are kept whatever their age

@@ -42,6 +42,30 @@ async def test_every_key_is_swept_at_the_start_and_each_minute() -> None:
     assert sorted(seen) == ["a", "a", "b", "b"]
 
 
+async def test_a_driver_that_nobody_waits_for_takes_the_rings_of_a_while_as_one() -> None:
+    seen: list[float] = []
+
+    async def reconcile(_key: str) -> None:
+        seen.append(round(asyncio.get_running_loop().time() - begun, 3))
+
+    async def no_keys() -> list[str]:
+        return []
+
+    driver = Driver("test", reconcile, no_keys, lag=0.5)
+    begun = asyncio.get_running_loop().time()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(3), asyncio.TaskGroup() as group:
+            group.create_task(driver.run())
+            await asyncio.sleep(0)
+            for _ in range(4):
+                driver.ring("a")
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(1.6)
+            driver.ring("a")
+
+    assert seen == [0.5, 2.5]
+
+
 async def test_rings_while_a_key_is_busy_collapse_into_one_more_run() -> None:
     runs = running = 0
 

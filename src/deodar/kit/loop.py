@@ -37,11 +37,15 @@ class Driver:
 
     A key that rings while its worker is busy runs once more afterwards. An exception is logged and
     retried after 0.5, 1, 2 … 30 s with jitter. `keys` names all there are: swept at the start and
-    every `sweep` seconds.
+    every `sweep` seconds. A driver that nobody waits for lets `lag` seconds pass after a ring: it is not
+    in the way of those that somebody does wait for, and what rings in between is one call.
     """
 
-    def __init__(self, name: str, reconcile: Reconcile, keys: Keys, *, sweep: float = 60) -> None:
+    def __init__(
+        self, name: str, reconcile: Reconcile, keys: Keys, *, sweep: float = 60, lag: float = 0
+    ) -> None:
         self.name = name
+        self._lag = lag
         self._reconcile = reconcile
         self._keys = keys
         self._sweep = sweep
@@ -89,6 +93,8 @@ class Driver:
     async def _work(self, key: str, wanted: asyncio.Event) -> None:
         """Serves one key until it is quiet; then goes, so that a thousand idle apps cost nothing."""
         while wanted.is_set():
+            if self._lag:
+                await asyncio.sleep(self._lag)
             wanted.clear()
             pause = await self._once(key)
             if pause is None:
