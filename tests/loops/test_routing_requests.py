@@ -142,6 +142,11 @@ NOBODY = "dyno= connect= service= status=503 bytes= protocol=http1.1 tls=true"
             "dyno=web.1 connect=1ms service=18ms status=503 bytes=13 protocol=http1.1 tls=true",
         ),
         (
+            {"end": "PH", "status": "400"},
+            'at=error code=H26 desc="Request Error"',
+            "dyno=web.1 connect=1ms service=18ms status=400 bytes=13 protocol=http1.1 tls=true",
+        ),
+        (
             {"end": "PD", "status": "400"},
             'at=error code=H26 desc="Request Error"',
             "dyno=web.1 connect=1ms service=18ms status=400 bytes=13 protocol=http1.1 tls=true",

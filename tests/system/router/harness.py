@@ -5,6 +5,7 @@ are answered as the test says. Knows nothing of what should be answered: that is
 """
 
 import asyncio
+import csv
 import itertools
 import re
 import shutil
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 import pytest
 
 from deodar.adapters import ca
-from deodar.adapters.haproxy import Haproxy
+from deodar.adapters.haproxy import Haproxy, runtime
 from deodar.adapters.haproxy.table import Server, Table, Tuning
 from deodar.loops.routing.requests import Requests
 from deodar.loops.routing.waker import Waker
@@ -127,8 +128,8 @@ class Dyno:
             found[name] = f"{found[name]} & {value}" if name in found else value
         return found
 
-    async def start(self) -> Server:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, port: int = 0) -> Server:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", port, backlog=2000)
         port = self.server.sockets[0].getsockname()[1]
         return Server(name=self.name, address="127.0.0.1", port=port)
 
@@ -241,14 +242,14 @@ class App:
     dynos: list[Dyno] = field(default_factory=list)
 
     async def start(self, scripts: tuple[Script, ...], tuning: Tuning | None) -> None:
-        runtime = self.router.haproxy.runtime
+        change = self.router.haproxy.runtime
         if tuning is not None:
-            await runtime.tune(self.slot, tuning)
-        await runtime.set_host(self.host, self.slot)
+            await change.tune(self.slot, tuning)
+        await change.set_host(self.host, self.slot)
         for number, script in enumerate(scripts, 1):
             dyno = Dyno(f"web.{number}-{self.slot:04x}{number:04x}", script)
             self.dynos.append(dyno)
-            await runtime.add(self.slot, await dyno.start())
+            await change.add(self.slot, await dyno.start())
 
     @property
     def dyno(self) -> Dyno:
@@ -275,11 +276,39 @@ class App:
 
     def line(self) -> str:
         """The router's first line in the app's log, once it is there."""
+        return self.await_lines(1)[0]
+
+    def await_lines(self, count: int) -> list[str]:
+        """The router's lines in the app's log, once there are so many."""
+        self.until(lambda: len(self.lines()) >= count)
+        return self.lines()
+
+    def await_queue(self, count: int) -> None:
+        """Returns when so many requests wait for a dyno."""
+        self.until(lambda: self._figure("qcur") == count)
+
+    def await_sessions(self, count: int) -> None:
+        """Returns when so many requests run or wait."""
+        self.until(lambda: self._figure("scur") == count)
+
+    def recover(self, server: Server, script: Script) -> None:
+        """The dyno of this server begins to listen."""
+        dyno = Dyno(server.name, script)
+        self.dynos.append(dyno)
+        self.router.call(dyno.start(server.port))
+
+    def until(self, met: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
-        while not (lines := self.lines()):
-            assert time.monotonic() < deadline, "no line came"
+        while not met():
+            assert time.monotonic() < deadline
             time.sleep(0.02)
-        return lines[0]
+
+    def _figure(self, column: str) -> int:
+        """Of HAProxy's statistics, over all the app's backends."""
+        admin = self.router.haproxy.layout.admin
+        text = self.router.call(runtime.ask(admin, "show stat -1 2 -1"))
+        rows = csv.DictReader(text.removeprefix("# ").splitlines())
+        return sum(int(row[column]) for row in rows if row["pxname"].endswith(f"_{self.slot:04d}"))
 
 
 @dataclass

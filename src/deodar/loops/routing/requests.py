@@ -156,6 +156,8 @@ def _ending(end: str, server: str, status: str, retries: str) -> str:
     if status == "101" and end[1] in "DL":
         # A WebSocket ends when one of the two leaves; only silence is worth a word.
         return {"s": "H15", "c": "H15", "K": "H24"}.get(end[0], "")
+    if end == "PH" and status == "400":
+        return "H26"  # what is no HTTP is the request's body
     code = ENDS.get(end, "")
     if code in ("H19", "H21") and server == "<NOSRV>" and retries == "0":
         return "H99"  # its last dyno left between the look and the choice
