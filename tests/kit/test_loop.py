@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from deodar.kit.loop import Bell, Driver
+from deodar.kit.loop import AT_ONCE, Bell, Driver
 
 pytestmark = pytest.mark.looptime
 
@@ -158,3 +158,34 @@ async def test_a_ring_wakes_a_key_that_rests() -> None:
             bell.ring("a")
 
     assert [round(look - looks[0]) for look in looks] == [0, 1]
+
+
+async def test_a_sweep_of_many_keys_is_made_a_few_at_a_time() -> None:
+    busy = most = 0
+    seen: list[str] = []
+
+    async def reconcile(key: str) -> None:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        await asyncio.sleep(0.001)
+        busy -= 1
+        seen.append(key)
+
+    await drive(reconcile, seconds=30, keys=[str(number) for number in range(500)], ring=[])
+
+    assert (len(seen), most) == (500, AT_ONCE)
+
+
+async def test_a_sweep_goes_on_past_keys_that_take_long() -> None:
+    seen: list[str] = []
+
+    async def reconcile(key: str) -> None:
+        if key.startswith("slow"):
+            await asyncio.sleep(3600)
+        seen.append(key)
+
+    slow = [f"slow-{number}" for number in range(20)]
+    await drive(reconcile, seconds=20, keys=[*slow, "quick"], ring=[])
+
+    assert seen == ["quick"]

@@ -14,6 +14,10 @@ import structlog
 
 log = structlog.get_logger("deodar")
 
+AT_ONCE = 8  #: keys that a sweep has looked at together
+BREATH = 0.01  #: seconds
+BREATHS = 20  #: and then the sweep goes on whatever is not done: some work takes minutes
+
 Reconcile = Callable[[str], Awaitable[float | None]]
 Keys = Callable[[], Awaitable[Iterable[str]]]
 
@@ -52,6 +56,7 @@ class Driver:
         self._group: asyncio.TaskGroup | None = None
         self._wanted: dict[str, asyncio.Event] = {}
         self._failures: dict[str, int] = {}
+        self._busy = 0  #: keys that are reconciled now
 
     def ring(self, key: str) -> None:
         """Ask for `key` to be reconciled soon. Before `run` it does nothing: the first sweep will."""
@@ -89,6 +94,16 @@ class Driver:
             return
         for key in keys:
             self.ring(key)
+            await self._breathe()
+
+    async def _breathe(self) -> None:
+        """Lets what was swept be looked at before more is. Thousands of keys at once would have whoever
+        asks for something meanwhile wait behind all of them."""
+        await asyncio.sleep(0)
+        for _ in range(BREATHS):
+            if self._busy < AT_ONCE:
+                return
+            await asyncio.sleep(BREATH)
 
     async def _work(self, key: str, wanted: asyncio.Event) -> None:
         """Serves one key until it is quiet; then goes, so that a thousand idle apps cost nothing."""
@@ -107,6 +122,7 @@ class Driver:
         del self._wanted[key]
 
     async def _once(self, key: str) -> float | None:
+        self._busy += 1
         try:
             pause = await self._reconcile(key)
         except Exception:
@@ -114,5 +130,7 @@ class Driver:
             retry_in = min(0.5 * (1 << min(failures - 1, 6)), 30.0) * random.uniform(0.8, 1.2)
             log.exception("Cannot reconcile", loop=self.name, key=key, retry_in=round(retry_in, 1))
             return retry_in
+        finally:
+            self._busy -= 1
         self._failures.pop(key, None)
         return pause
