@@ -23,9 +23,10 @@ from deodar.kit.loop import Driver
 from deodar.loops.manifold.waking import Waking
 from deodar.loops.routing.loop import Routing
 from deodar.model.dyno import Dyno, Kind, State
+from deodar.model.idling import Depth, Sleep
 from deodar.model.route import Domain, DomainKind
 from deodar.settings import Paths, Ports, Settings
-from deodar.store import apps, domains, dynos, releases
+from deodar.store import apps, domains, dynos, idling, releases
 from tests.loops.conftest import SHOP, START, World
 from tests.web import Web, free_ports
 
@@ -436,3 +437,48 @@ async def test_a_sweep_looks_at_those_apps_only_that_are_not_routed_as_they_shou
         await dynos.update_dyno(tx, replace(dyno, state=State.CRASHED))  # and nobody rings
 
     assert (calm, await platform.loop.keys()) == ([], [SHOP.id])
+
+
+async def test_an_app_to_which_a_request_is_open_does_not_fall_asleep(platform: Platform) -> None:
+    world = platform.world
+    await world.deploy(web=1)
+    web = Web("first", delay=0.5)
+    await platform.up(web)
+    await platform.answers(200)
+    before = len(web.heads)
+    running = asyncio.create_task(platform.get())
+    await eventually(lambda: asyncio.sleep(0, len(web.heads) > before))
+    await sleep(world)
+    await eventually(lambda: awake(world))
+
+    assert (await running).status_code == 200
+
+
+async def test_a_request_for_a_frozen_app_wakes_it_and_is_told_so(platform: Platform) -> None:
+    world = platform.world
+    await world.deploy(web=1)
+    dyno = await platform.up(Web("first"))
+    await platform.routed(dyno, True)
+    await sleep(world)
+    await platform.routed(dyno, False)
+    await platform.move(dyno, State.IDLE)
+    answer = await platform.client.get("/", headers={"Host": HOST, "Deodar-Wake": "ask"})
+
+    assert answer.status_code == 200
+    assert re.fullmatch(r"frozen:\d+", answer.headers["Deodar-Wake"])
+    async with world.db.read() as tx:
+        now = await dynos.get(tx, dyno.id)
+    assert now is not None
+    assert (now.state, now.routed, await awake(world)) == (State.UP, True, True)
+
+
+async def sleep(world: World) -> None:
+    async with world.db.write() as tx:
+        wish = Sleep(since=clock.wall(), depth=Depth.FROZEN, workers=True)
+        await idling.fall_asleep(tx, SHOP.id, wish)
+
+
+async def awake(world: World) -> bool:
+    async with world.db.read() as tx:
+        app = await apps.find(tx, SHOP.id)
+    return app is not None and app.sleep is None
