@@ -6,16 +6,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from cryptography.fernet import Fernet
-from sqlalchemy import create_engine, text
 
 from deodar.kit.loop import Bell
 from deodar.model.app import Account, App, AppId
 from deodar.model.idling import Depth, Sleep
 from deodar.store import accounts, apps, db, idling
 from deodar.store.db import Database
+from tests.store import former
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 OWNER = Account(id="owner", email="ada@example.com", created_at=NOW)
@@ -77,25 +75,7 @@ async def test_a_sleep_that_has_ended_does_not_go_deeper(database: Database) -> 
 
 
 async def test_an_app_that_was_made_before_apps_slept_is_awake(tmp_path: Path) -> None:
-    file = tmp_path / "old.db"
-    url = f"sqlite:///{file}"
-    config = Config()
-    config.set_main_option("script_location", "deodar.store:migrations")
-    config.set_main_option("sqlalchemy.url", url)
-    command.upgrade(config, "0001")
-    engine = create_engine(url)
-    with engine.begin() as plain:
-        plain.execute(
-            text("INSERT INTO accounts VALUES ('owner', 'ada@example.com', NULL, 'x', 0)")
-        )
-        plain.execute(
-            text(
-                "INSERT INTO apps (id, name, owner_id, stack, build_stack, maintenance, preboot,"
-                " runtime_metrics, buildpacks, slot, uid, created_at, updated_at)"
-                " VALUES ('a', 'one', 'owner', 's', 's', 0, 1, 0, '[]', 0, 1, 0, 0)"
-            )
-        )
-    engine.dispose()
+    file = former.database(tmp_path / "old.db", "0001")
 
     migrated = db.open_sqlite(file, key=KEY, bell=Bell())
     try:

@@ -5,16 +5,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from cryptography.fernet import Fernet
-from sqlalchemy import create_engine, text
 
 from deodar.kit.loop import Bell
 from deodar.model.app import AppId, ConfigVars
 from deodar.model.setup import Setup, State
 from deodar.store import apps, db, setups
 from deodar.store.db import Database
+from tests.store import former
 
 KEY = Fernet.generate_key()
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -87,24 +85,7 @@ async def test_addresses_and_config_are_not_readable_in_the_file(
 
 
 async def test_an_older_platform_keeps_its_apps_and_can_set_up_others(tmp_path: Path) -> None:
-    file = tmp_path / "old.db"
-    config = Config()
-    config.set_main_option("script_location", "deodar.store:migrations")
-    config.set_main_option("sqlalchemy.url", f"sqlite:///{file}")
-    command.upgrade(config, "0003")
-    engine = create_engine(f"sqlite:///{file}")
-    with engine.begin() as plain:
-        plain.execute(
-            text("INSERT INTO accounts VALUES ('owner', 'ada@example.com', NULL, 'x', 0)")
-        )
-        plain.execute(
-            text(
-                "INSERT INTO apps (id, name, owner_id, stack, build_stack, maintenance, preboot,"
-                " runtime_metrics, buildpacks, slot, uid, created_at, updated_at)"
-                " VALUES ('a', 'one', 'owner', 's', 's', 0, 1, 0, '[]', 0, 1, 0, 0)"
-            )
-        )
-    engine.dispose()
+    file = former.database(tmp_path / "old.db", "0003")
 
     migrated = db.open_sqlite(file, key=KEY, bell=Bell())
     try:

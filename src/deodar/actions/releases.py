@@ -43,11 +43,10 @@ async def set_config(
     config = app_rules.merge_config(latest.config, changes)
     if config == latest.config:
         return latest
-    slug = await releases.slug(tx, latest.slug_id) if latest.slug_id else None
     return await _append(
         tx,
         app,
-        slug=slug,
+        slug=await _slug(tx, latest),
         config=config,
         description=release.describe_config(changes),
         user=user,
@@ -73,11 +72,10 @@ async def set_config_at_once(
     config = app_rules.merge_config(latest.config, changes)
     if config == latest.config:
         return latest
-    slug = await releases.slug(tx, latest.slug_id) if latest.slug_id else None
     return await _enter(
         tx,
         app,
-        slug=slug,
+        slug=await _slug(tx, latest),
         config=config,
         description=description,
         user=user,
@@ -101,7 +99,7 @@ async def roll_back(tx: Tx, app: App, target: Release, *, user: str, now: dateti
 
     Raises InvalidParams for a release that failed, expired or has no code.
     """
-    slug = await releases.slug(tx, target.slug_id) if target.slug_id else None
+    slug = await _slug(tx, target)
     if slug is None or target.status is not ReleaseStatus.SUCCEEDED:
         raise errors.InvalidParams(
             f"Cannot roll back to {target.name}: it has no slug that can run. "
@@ -236,6 +234,10 @@ def _size_beside(present: list[ProcessType]) -> str:
     """A new process type takes the size that its neighbours have, if they agree."""
     sizes = {each.size for each in present}
     return sizes.pop() if len(sizes) == 1 else formation.DEFAULT_SIZE
+
+
+async def _slug(tx: Tx, of: Release) -> Slug | None:
+    return await releases.slug(tx, of.slug_id) if of.slug_id else None
 
 
 async def _latest(tx: Tx, app: App) -> Release:
