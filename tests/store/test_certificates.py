@@ -7,10 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from cryptography.fernet import Fernet
-from sqlalchemy import create_engine, text
 
 from deodar.kit.loop import Bell
 from deodar.model.app import Account, App, AppId
@@ -26,6 +23,7 @@ from deodar.model.certificate import (
 from deodar.model.route import Domain, DomainKind
 from deodar.store import accounts, acme, apps, db, domains, sni_endpoints
 from deodar.store.db import Database
+from tests.store import former
 
 KEY = Fernet.generate_key()
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -160,25 +158,11 @@ async def test_a_domain_goes_with_its_order_and_an_app_with_everything(database:
 async def test_domains_that_were_there_before_certificates_have_none_and_acm_is_off(
     tmp_path: Path,
 ) -> None:
-    file = tmp_path / "old.db"
-    config = Config()
-    config.set_main_option("script_location", "deodar.store:migrations")
-    config.set_main_option("sqlalchemy.url", f"sqlite:///{file}")
-    command.upgrade(config, "0002")
-    engine = create_engine(f"sqlite:///{file}")
-    with engine.begin() as plain:
-        plain.execute(
-            text("INSERT INTO accounts VALUES ('owner', 'ada@example.com', NULL, 'x', 0)")
-        )
-        plain.execute(
-            text(
-                "INSERT INTO apps (id, name, owner_id, stack, build_stack, maintenance, preboot,"
-                " runtime_metrics, buildpacks, slot, uid, created_at, updated_at)"
-                " VALUES ('a', 'one', 'owner', 's', 's', 0, 1, 0, '[]', 0, 1, 0, 0)"
-            )
-        )
-        plain.execute(text("INSERT INTO domains VALUES ('d', 'a', 'www.example.com', 0, 0)"))
-    engine.dispose()
+    file = former.database(
+        tmp_path / "old.db",
+        "0002",
+        "INSERT INTO domains VALUES ('d', 'a', 'www.example.com', 0, 0)",
+    )
 
     migrated = db.open_sqlite(file, key=KEY, bell=Bell())
     try:
