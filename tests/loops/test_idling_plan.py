@@ -158,6 +158,22 @@ def test_scarce_memory_does_not_touch_who_is_awake_or_has_no_process() -> None:
     assert sinks(2 * ROOM, an_app(active_at=NOW), parked) == []
 
 
+@pytest.mark.parametrize(
+    ("told", "moment"),
+    [
+        (b"1893499200\n", NOW),
+        (b"1893495600\n", NOW - timedelta(hours=1)),
+        (b"9" * 40, NOW),
+        (b"-5\n", None),
+        (b"", None),
+        (b"stat: cannot stat", None),
+        ("\u0663".encode(), None),
+    ],
+)
+def test_a_dyno_may_say_what_it_likes_of_its_file(told: bytes, moment: datetime | None) -> None:
+    assert plan.moment(told, NOW) == moment
+
+
 def test_a_dyno_that_says_it_is_busy_is_as_good_as_a_request() -> None:
     facts = an_app()
 

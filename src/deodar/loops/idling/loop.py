@@ -7,15 +7,14 @@ pushed out from here, since it changes no dyno's state.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
 from deodar.engines.base import Engine
 from deodar.kit.clock import Clock
 from deodar.loops.idling import plan
-from deodar.loops.idling.plan import Facts, FallAsleep, Machine, Reclaim, Recount, Stop, Wake
+from deodar.loops.idling.plan import Facts, FallAsleep, Machine, Reclaim, Recount, Step, Stop, Wake
 from deodar.model import errors
 from deodar.model import idling as rules
 from deodar.model.app import App, ConfigVars
@@ -32,7 +31,8 @@ HASTE = 5.0  #: seconds from one look to the next while memory is scarce
 
 #: a dyno touches this file to say that it is busy: as good as a request
 BUSY = "/tmp/deodar-busy"
-ASK = ("stat", "-c", "%Y", BUSY)
+ASK = ("/usr/bin/stat", "-c", "%Y", BUSY)
+LONGEST = 32  #: bytes of an answer; a dyno may say anything, for as long as it likes
 ASK_TIMEOUT = 10.0  #: seconds
 
 
@@ -64,20 +64,27 @@ class Idling:
             every = await self._facts(tx)
         machine = Machine(available=self._available(), room=await self._engine.room_for_reclaim())
         for step in plan.plan(every, machine, self._clock(), self._defaults):
-            match step:
-                case FallAsleep(facts):
-                    await self._fall_asleep(facts, machine)
-                case Reclaim(facts, sleep):
-                    await self._reclaim(facts, sleep)
-                case Stop(facts, sleep):
-                    await self._sink(facts, sleep, Depth.STOPPED)
-                case Wake(facts):
-                    async with self._db.write() as tx:
-                        await idling.wake(tx, facts.app_id)
-                case Recount(facts):
-                    async with self._db.write() as tx:
-                        await idling.recount(tx, facts.app_id, self._clock())
+            try:
+                await self._take(step, machine)
+            except errors.Unavailable as error:
+                # One app that cannot be put to sleep must not keep the others awake.
+                log.warning("Cannot let an app sleep", app=step.facts.app_id, error=error.message)
         return min(HASTE, self._every) if machine.scarce else self._every
+
+    async def _take(self, step: Step, machine: Machine) -> None:
+        match step:
+            case FallAsleep(facts):
+                await self._fall_asleep(facts, machine)
+            case Reclaim(facts, sleep):
+                await self._reclaim(facts, sleep)
+            case Stop(facts, sleep):
+                await self._sink(facts, sleep, Depth.STOPPED)
+            case Wake(facts):
+                async with self._db.write() as tx:
+                    await idling.wake(tx, facts.app_id)
+            case Recount(facts):
+                async with self._db.write() as tx:
+                    await idling.recount(tx, facts.app_id, self._clock())
 
     # What is known.
 
@@ -172,13 +179,12 @@ class Idling:
                 self._engine.exec(dyno.id, ASK, env={}) as process,
             ):
                 told = b""
-                while data := await process.read():
+                while len(told) <= LONGEST and (data := await process.read()):
                     told += data
         except (errors.EngineFailed, TimeoutError) as error:
             log.warning("Cannot ask whether it is busy", dyno=dyno.name, error=repr(error))
             return None
-        text = told.strip()
-        return datetime.fromtimestamp(int(text), UTC) if text.isdigit() else None
+        return plan.moment(told, self._clock())
 
     async def _set_active(self, facts: Facts, at: datetime) -> None:
         async with self._db.write() as tx:
@@ -192,4 +198,4 @@ class Idling:
     async def _sink(self, facts: Facts, sleep: rules.Sleep, depth: Depth) -> None:
         async with self._db.write() as tx:
             await idling.sink(tx, facts.app_id, sleep, depth)
-        log.info("app.sinks", app=facts.app_id, depth=replace(sleep, depth=depth).depth.value)
+        log.info("app.sinks", app=facts.app_id, depth=depth.value)

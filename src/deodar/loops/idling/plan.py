@@ -5,7 +5,7 @@ Each app gets at most one step. What wakes an app is not decided here: a request
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from deodar.model.dyno import GONE, Dyno, Kind, State
 from deodar.model.formation import MB, ProcessType
@@ -162,6 +162,15 @@ def press(asleep: Sequence[Facts], machine: Machine) -> list[Reclaim | Stop]:
 
 def _since(facts: Facts) -> tuple[float, str]:
     return (facts.sleep.since.timestamp() if facts.sleep else 0.0, facts.app_id)
+
+
+def moment(told: bytes, now: datetime) -> datetime | None:
+    """When a dyno says that it touched its file, as seconds since the epoch; None for anything else. It
+    may say what it likes, but not of times to come."""
+    text = told.strip()
+    if not text.isdigit():
+        return None
+    return datetime.fromtimestamp(min(int(text), now.timestamp()), UTC)
 
 
 def touched(facts: Facts, at: datetime, now: datetime) -> datetime:
