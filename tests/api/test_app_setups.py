@@ -1,3 +1,4 @@
+import functools
 import io
 import json
 import tarfile
@@ -12,6 +13,7 @@ from deodar.store import setups
 Given = Any
 
 
+@functools.cache  # an archive tells when it was made
 def a_source() -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as tar:
