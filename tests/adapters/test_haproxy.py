@@ -15,7 +15,7 @@ import pytest
 
 from deodar.adapters import ca
 from deodar.adapters.haproxy import Haproxy, process
-from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, Table
+from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, Table, Tuning
 from deodar.model import errors
 from deodar.settings import Paths, Ports, Settings
 from tests.web import Web, free_ports
@@ -269,6 +269,27 @@ async def test_a_reload_under_load_loses_no_request(
     assert haproxy.slots == 2000
     assert [answer for answer in answers if answer != 200] == []
     assert (await haproxy.runtime.slot(1500)).hosts == {"far.localhost"}
+
+
+async def test_an_app_beyond_those_made_tunable_ahead_has_its_wishes_after_a_reload(
+    haproxy: Haproxy, table: Table, client: httpx.AsyncClient
+) -> None:
+    dyno = await Web("web.1-aaaaaaaa").start()
+    wishes = Tuning(least=True, affinity=True)
+    assert haproxy.tunable == 100
+
+    await haproxy.reload(
+        Table(
+            hosts={"far.localhost": 150},
+            servers={150: (dyno,)},
+            tunings={150: wishes},
+            certificates=table.certificates,
+        )
+    )
+
+    assert haproxy.tunable == 200
+    assert (await haproxy.runtime.slot(150)).tuning == wishes
+    assert "aaaaaaaa" in (await get(client, "far.localhost")).headers["set-cookie"]
 
 
 async def test_a_server_from_the_table_can_be_removed_like_any_other(

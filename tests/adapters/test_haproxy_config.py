@@ -69,7 +69,7 @@ def test_who_is_to_wake_nobody_is_answered_before_he_is_held() -> None:
 
 
 def test_the_slots_hold_the_dynos_that_serve() -> None:
-    assert config.render_slots(replace(TABLE, tunings={}), slots=2) == (
+    assert config.render_slots(replace(TABLE, tunings={}), slots=3, tunable=2) == (
         "# Written by Deodar; changes are lost.\n"
         f"backend app_0000 from slots\n{FIRST_BYTE}"
         f"backend own_0000 from own\n{OWN}"
@@ -79,6 +79,7 @@ def test_the_slots_hold_the_dynos_that_serve() -> None:
         f"  server web.2-22222222 [fd00::2]:8000 {OPTIONS}\n"
         f"backend own_0001 from own\n{OWN}"
         f"backend least_0001 from least\n{OWN}"
+        f"backend app_0002 from slots\n{FIRST_BYTE}"
     )
 
 
@@ -100,7 +101,7 @@ def test_the_dynos_of_an_app_that_wishes_something_stand_where_its_wishes_are_kn
 ) -> None:
     table = Table(servers={0: (DYNO,)}, tunings={0: tuning})
 
-    backends = config.render_slots(table, slots=1).split("backend ")[1:]
+    backends = config.render_slots(table, slots=1, tunable=1).split("backend ")[1:]
 
     assert [each for each in backends if "  server " in each] == [
         f"{backend}\n{OWN}  server web.1-11111111 172.30.0.2:8000 {options}\n"
@@ -187,6 +188,11 @@ def test_connections_fit_the_limit_of_files(files: int, connections: int) -> Non
 @pytest.mark.parametrize(("highest", "slots"), [(0, 1000), (999, 1000), (1000, 2000)])
 def test_slots_come_in_thousands(highest: int, slots: int) -> None:
     assert config.slots_needed(highest) == slots
+
+
+@pytest.mark.parametrize(("highest", "slots"), [(0, 100), (99, 100), (100, 200)])
+def test_slots_that_can_be_tuned_come_in_hundreds(highest: int, slots: int) -> None:
+    assert config.tunable_needed(highest) == slots
 
 
 def test_a_data_directory_that_is_too_deep_for_sockets_is_said() -> None:

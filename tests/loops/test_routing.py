@@ -482,3 +482,22 @@ async def awake(world: World) -> bool:
     async with world.db.read() as tx:
         app = await apps.find(tx, SHOP.id)
     return app is not None and app.sleep is None
+
+
+async def test_what_the_owner_switches_on_takes_effect_without_a_reload(platform: Platform) -> None:
+    await platform.world.deploy(web=1)
+    await platform.up(Web("first"))
+    await platform.answers(200)
+    worker = await platform.haproxy.runtime.pid()
+
+    async with platform.world.db.write() as tx:
+        await wishes.set_affinity(tx, SHOP, True, now=START)
+        tx.ring(SHOP.id)
+
+    async def kept() -> bool:
+        return "heroku-session-affinity=" in (await platform.get()).headers.get("set-cookie", "")
+
+    await eventually(kept)
+    assert await platform.haproxy.runtime.pid() == worker
+    seen = await platform.haproxy.runtime.slot(SHOP.slot)
+    assert [each.mode for each in seen.servers.values()] == [Mode.READY]

@@ -105,6 +105,7 @@ def test_what_is_no_answer_is_h17(router: Router, answered: bytes) -> None:
 
     assert answer.status == 503
     assert b"Application error" in answer.body
+    assert f"request_id={answer.headers['x-request-id']} " in app.line()
     assert re.fullmatch(
         rf'at=error code=H17 desc="Poorly formatted HTTP response" method=GET path="/" host={app.host} '
         r'request_id=\S{36} fwd="127.0.0.1" dyno=web.1 connect=\d+ms service=\d+ms status=503 bytes=0 '

@@ -22,6 +22,7 @@ from deodar.adapters.haproxy.table import (
 from deodar.model import errors
 
 SLOTS = 1000  #: backends made ahead at once; an idle one costs 8 KB and no CPU
+TUNABLE = 100  #: of these, made ahead with all that an app may wish for: 34 KB more each
 MAXCONN_LIMIT = 20_000  #: two buffers of 16 KB each at worst
 SOCKET_PATH_LIMIT = 90  #: bytes; Linux takes 107 and HAProxy appends `.<pid>.tmp` while it binds
 REQUESTS_FD = 9  #: the open file that HAProxy is started with, to write its request log to
@@ -188,6 +189,11 @@ def slots_needed(highest: int) -> int:
     return (highest // SLOTS + 1) * SLOTS
 
 
+def tunable_needed(highest: int) -> int:
+    """How many of them to make tunable so that `highest` is one, in whole hundreds."""
+    return (highest // TUNABLE + 1) * TUNABLE
+
+
 #: what asks and what is told of it in X-Forwarded-Proto
 PROTOCOLS = ("http", "https")
 
@@ -311,13 +317,13 @@ frontend {protocol} from base
   http-request set-header X-Request-ID %[var(txn.id)]
   http-request set-var-fmt(txn.fwd) "%[req.fhdr(x-forwarded-for)], %[src]" if {{ req.hdr(x-forwarded-for) -m found }}
   http-request set-header X-Forwarded-For %[var(txn.fwd)] if {{ var(txn.fwd) -m found }}
-  http-request add-header X-Forwarded-For %[src] if !{{ var(txn.fwd) -m found }}
+  option forwardfor if-none
   http-request set-header X-Forwarded-Proto {protocol}
   http-request set-header X-Forwarded-Port {port}
   http-request set-header X-Request-Start %[date(0,ms)]
   http-request add-header Via "1.1 heroku-router"
-  # Our own pages carry them too: a visitor's report can be found in the log.
   http-after-response add-header Via "1.1 heroku-router"
+  # Our own pages carry them too: a visitor's report can be found in the log.
   http-after-response set-header X-Request-ID %[var(txn.id)] if {{ var(txn.id) -m found }}
   http-after-response set-header Deodar-Wake %[var(txn.woke)] if {{ var(txn.woke) -m found }}
 {_quiet(listen.quiet)}  http-request lua.wake if {{ var(txn.slot),nbsrv eq 0 }}
@@ -422,13 +428,14 @@ def _rules(family: Family) -> str:
     )
 
 
-def render_slots(table: Table, *, slots: int) -> str:
-    """The backends, with the dynos that serve now, so that a restart routes at once."""
+def render_slots(table: Table, *, slots: int, tunable: int) -> str:
+    """The backends, with the dynos that serve now, so that a restart routes at once. The first
+    `tunable` slots have those, too, that an app may wish for."""
     rules = {family: _rules(family) for family in Family}
     lines = ["# Written by Deodar; changes are lost.\n"]
     for slot in range(slots):
         tuning = table.tunings.get(slot, Tuning())
-        for family in Family:
+        for family in Family if slot < tunable else (Family.PLAIN,):
             lines.append(f"backend {backend_name(slot, family)} from {DEFAULTS[family]}\n")
             lines.append(rules[family])
             if family is tuning.family:

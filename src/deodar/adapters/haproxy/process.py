@@ -101,6 +101,7 @@ class Haproxy:
         self.layout = Layout(run=settings.paths.run / "haproxy")
         self.runtime = runtime.Runtime(self.layout)
         self.slots = 0  #: how many there are; more need a reload
+        self.tunable = 0  #: and how many of them an app with wishes may have
         self._settings = settings
         self._binary = settings.haproxy or embedded()
 
@@ -148,10 +149,14 @@ class Haproxy:
         self.layout.pid.unlink(missing_ok=True)
 
     async def _adopt(self, table: Table) -> bool:
-        self.slots = self._slots_written()
+        self.slots = self._written("app")
+        self.tunable = self._written("own")
         await self._answers()
         log.info("haproxy.adopted", pid=self._master(), slots=self.slots)
-        outgrown = max(table.hosts.values(), default=0) >= self.slots
+        outgrown = (
+            max(table.hosts.values(), default=0) >= self.slots
+            or max(table.tunings, default=0) >= self.tunable
+        )
         if outgrown or self._changed():
             await self.reload(table)
             return True
@@ -228,10 +233,14 @@ class Haproxy:
         """Everything HAProxy reads, before it reads it."""
         highest = max((*table.hosts.values(), *table.servers), default=0)
         self.slots = max(self.slots, config.slots_needed(highest))
+        wishing = max(table.tunings, default=0)
+        self.tunable = max(self.tunable, config.tunable_needed(wishing))
         files = {
             **config.static_files(),
             self.layout.config.name: self._config().encode(),
-            self.layout.slots.name: config.render_slots(table, slots=self.slots).encode(),
+            self.layout.slots.name: config.render_slots(
+                table, slots=self.slots, tunable=self.tunable
+            ).encode(),
             self.layout.hosts.name: config.render_hosts(table).encode(),
             self.layout.tunings.name: config.render_tunings(table).encode(),
             self.layout.seats.name: config.render_seats(table).encode(),
@@ -259,10 +268,11 @@ class Haproxy:
         for path in present - wanted.keys():
             path.unlink()
 
-    def _slots_written(self) -> int:
-        """How many slots the HAProxy that runs was started with; 0 if nobody can tell any more."""
+    def _written(self, family: str) -> int:
+        """How many slots with this family the HAProxy that runs was started with; 0 if nobody can
+        tell any more."""
         try:
-            return self.layout.slots.read_text().count("\nbackend app_")
+            return self.layout.slots.read_text().count(f"\nbackend {family}_")
         except FileNotFoundError:
             return 0
 

@@ -13,7 +13,7 @@ import structlog
 
 from deodar.adapters.ca import Authority
 from deodar.adapters.haproxy import Haproxy
-from deodar.adapters.haproxy.table import Mode, Slot, Table
+from deodar.adapters.haproxy.table import Mode, Slot, Table, Tuning
 from deodar.kit.clock import Clock
 from deodar.loops.routing import plan
 from deodar.loops.routing.activity import Activity
@@ -152,8 +152,8 @@ class Routing:
         self._apps[slot] = app_id
         if wanted.app.sleep is not None:
             self._slept.add(app_id)
-        if slot >= self._haproxy.slots:
-            await self._reload(slot)
+        if not self._has_room(slot, plan.tuned(wanted)):
+            await self._reload(slot, plan.tuned(wanted))
         await self._certificates.serve({self._domain: None} | wanted.certificates)
         if wanted.app.acm or await self._runtime.challenges():
             await self._challenges.sync()
@@ -353,10 +353,14 @@ class Routing:
         for app_id in list(self._apps.values()):
             self._ring(app_id)
 
-    async def _reload(self, slot: int) -> None:
+    def _has_room(self, slot: int, wishes: Tuning) -> bool:
+        """Whether HAProxy has what this app needs; its slots are made ahead."""
+        return slot < (self._haproxy.slots if wishes == Tuning() else self._haproxy.tunable)
+
+    async def _reload(self, slot: int, wishes: Tuning) -> None:
         """Makes more slots, so that this one is among them."""
         async with self._reloading:
-            if slot >= self._haproxy.slots:
+            if not self._has_room(slot, wishes):
                 await self._haproxy.reload(await self._table())
                 self._certificates.loaded()
                 # What was changed in the old worker since the table was read, the new one lacks.
