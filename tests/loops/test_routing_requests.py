@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deodar.adapters.haproxy.config import LOG_FORMAT
 from deodar.loops.routing import requests
 from deodar.model.log import LogLine
 from deodar.store.logs import Logs
@@ -46,7 +47,7 @@ ASKED = (
 
 
 def raw(**changes: str) -> str:
-    return "\t".join((COLUMNS | changes).values())
+    return "\t".join((LOG_FORMAT, *(COLUMNS | changes).values()))
 
 
 def text(**changes: str) -> str:
@@ -228,7 +229,16 @@ def test_a_client_cannot_forge_a_line(given: str, told: str) -> None:
     assert re.search(r'fwd="(.*)" dyno=web.1 connect', text(fwd=given))[1] == told  # type: ignore[index]
 
 
-@pytest.mark.parametrize("line", [raw(slot="-"), "", "1772366400.250\t19\t0\t0"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        raw(slot="-"),
+        "",
+        "2\t1772366400.250\t19\t0\t0",
+        # as the version before wrote it: no word of the format, other columns
+        raw().removeprefix("2\t") + "\t-\t-",
+    ],
+)
 def test_a_request_that_no_app_was_asked_is_in_no_log(line: str) -> None:
     assert requests.translate(line) is None
 

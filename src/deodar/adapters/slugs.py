@@ -70,8 +70,10 @@ def half_made(slugs: Path) -> list[Path]:
 
 
 def tar(tree: Path, into: Path) -> tuple[str, ...]:
-    """The command that packs: sorted, owned by root, without what differs from one run to the next."""
+    """The command that packs: sorted, owned by root, without what differs from one run to the next.
+    Dynos that run go first."""
     return (
+        *subprocess.AT_LEISURE,
         *(
             "tar",
             "--create",

@@ -30,7 +30,7 @@ async def taken(*folders: Path) -> dict[Path, int]:
 
 def command(folders: list[Path]) -> tuple[str, ...]:
     return (
-        *("nice", "-n", "19"),
+        *subprocess.AT_LEISURE,
         *("du", "--summarize", "--one-file-system", "--block-size=1", "--"),
         *map(str, folders),
     )

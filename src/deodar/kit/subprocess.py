@@ -8,6 +8,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+#: before a command that others need not wait for. `nice` weighs within a group of processes; alone in a
+#: session, a command is a group to the kernel's autogroup scheduling, which has a weight of its own.
+AT_LEISURE = (
+    *("sh", "-c", '{ echo 19 > /proc/self/autogroup; } 2> /dev/null; exec nice -n 19 "$@"'),
+    "at-leisure",
+)
+
 
 class CommandFailed(Exception):
     """A host command ended with an error, was not found, or took too long."""

@@ -31,7 +31,11 @@ AFFINITY = "heroku-session-affinity"  #: the cookie
 
 NOBODY = 65534  #: the user that HAProxy's workers run as; has no files of its own
 
-#: the columns of the request log, tab-separated, in this order. What a client may choose freely
+#: the first word of a line of the request log: another one whenever the columns become others, since the
+#: file may hold lines of the version before
+LOG_FORMAT = "2"
+
+#: the columns that follow, tab-separated, in this order. What a client may choose freely
 #: comes last, so that a tab in a header cannot move another column and a cut line loses only that.
 LOG_COLUMNS = (
     "%Ts.%ms",  # accepted at
@@ -292,7 +296,7 @@ defaults least from base
 
 
 def _frontend(protocol: str, layout: Layout, listen: Listen) -> str:
-    columns = r"\t".join(LOG_COLUMNS)
+    columns = r"\t".join((LOG_FORMAT, *LOG_COLUMNS))
     port = {"http": listen.http, "https": listen.https}[protocol]
     bind = ",".join(f"{bracketed(address)}:{port}" for address in listen.addresses)
     tls = f" ssl crt-list {layout.certificates} alpn h2,http/1.1" if protocol == "https" else ""

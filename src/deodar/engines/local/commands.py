@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from deodar.kit import subprocess
+
 Argv = tuple[str, ...]
 
 LOG_LIMIT = 128 * 1024 * 1024  #: bytes; minutes of a flood, weeks of most apps
@@ -104,7 +106,7 @@ def execute(
 def write(target: Path, word: str) -> Argv:
     """By a process that can be killed while the kernel does what is asked of it, and at the lowest
     priority: nobody waits for it."""
-    return ("nice", "-n", "19", "sh", "-c", 'echo "$1" > "$2"', "sh", word, str(target))
+    return (*subprocess.AT_LEISURE, "sh", "-c", 'echo "$1" > "$2"', "sh", word, str(target))
 
 
 def make_swap(device: Path) -> Argv:

@@ -102,11 +102,14 @@ class Images:
         self._mounted = {Path(point).name for point in points if Path(point).parent == self._points}
 
     async def pack(self, tree: Path, *, uid: int) -> Path:
-        """An image of `tree` in a temporary file."""
+        """An image of `tree` in a temporary file. Dynos that run go first."""
+        return await self._pack(tree, uid=uid, how=subprocess.AT_LEISURE)
+
+    async def _pack(self, tree: Path, *, uid: int, how: commands.Argv = ()) -> Path:
         image = self._slugs / f"{_DRAFT}{secrets.token_hex(8)}{self._form.suffix}"
         try:
             for argv in _packing(self._form, tree, image, uid=uid):
-                await subprocess.run(*argv, timeout=PACK_TIMEOUT)
+                await subprocess.run(*how, *argv, timeout=PACK_TIMEOUT)
         except BaseException:
             _delete(image)
             raise
@@ -182,7 +185,7 @@ class Images:
         try:
             tree.chmod(0o755)
             await subprocess.run(*commands.unpack(archive, tree), timeout=PACK_TIMEOUT)
-            return await self.pack(tree, uid=uid)
+            return await self._pack(tree, uid=uid)  # a dyno waits for it
         finally:
             await asyncio.to_thread(shutil.rmtree, tree)
 

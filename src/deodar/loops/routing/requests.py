@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import structlog
 
-from deodar.adapters.haproxy.config import LOG_COLUMNS
+from deodar.adapters.haproxy.config import LOG_COLUMNS, LOG_FORMAT
 from deodar.adapters.haproxy.table import slot_number
 from deodar.kit import disk
 from deodar.loops.routing import plan
@@ -91,10 +91,11 @@ SHOWN = MappingProxyType({"H27": "499", "H28": "499", "H31": "421"})
 def translate(line: str) -> tuple[int, LogLine] | None:
     """The app's slot and the router's line, of one line of the request log.
 
-    None for a request that no app was asked, and for a line that was cut before it told so.
+    None for a request that no app was asked, and for a line that was cut before it told so or that
+    another version of the platform had written.
     """
-    columns = line.split("\t", TABS)
-    if len(columns) <= TABS or columns[12] == "-":
+    columns = _columns(line)
+    if columns is None or columns[12] == "-":
         return None
     accepted, total, receiving, queued, connecting, _, active = columns[:7]
     status, size, end, retries, server, slot, code = columns[7:14]
@@ -138,8 +139,14 @@ def translate(line: str) -> tuple[int, LogLine] | None:
 
 def keeps_awake(line: str) -> bool:
     """Whether a line of the request log tells of somebody whose asking counts."""
-    columns = line.split("\t", TABS)
-    return len(columns) > TABS and columns[18] != QUIET
+    columns = _columns(line)
+    return columns is not None and columns[18] != QUIET
+
+
+def _columns(line: str) -> list[str] | None:
+    form, _, rest = line.partition("\t")
+    columns = rest.split("\t", TABS)
+    return columns if form == LOG_FORMAT and len(columns) > TABS else None
 
 
 def _woken(note: str) -> str:
