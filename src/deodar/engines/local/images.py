@@ -60,7 +60,7 @@ def checksum_error(expected: str, actual: str) -> errors.EngineFailed:
 
 PACK_TIMEOUT = 600.0  #: seconds for the largest slug on a busy machine
 _DRAFT = ".draft-"
-_MEMORY = "/dev/shm"
+_MEMORY = Path("/dev/shm")
 _UNPACKED = (
     12  #: a slug's files are seldom more than so many times its archive, pages in use included
 )
@@ -81,8 +81,8 @@ class Images:
     def __init__(self, *, slugs: Path, points: Path, namespace: mounts.Namespace) -> None:
         self._slugs = slugs
         self._points = points
-        # named after the platform: two on one machine share nothing
-        self._memory = Path(_MEMORY, f"deodar-{hashlib.sha256(bytes(slugs)).hexdigest()[:6]}")
+        # in memory, named after the platform: two on one machine share nothing
+        self._scratch = f"deodar-{hashlib.sha256(bytes(slugs)).hexdigest()[:6]}{_DRAFT}"
         self._namespace = namespace
         self._form = FOLDER
         self._mounted: set[str] = set()  #: names, checked and ready
@@ -91,9 +91,8 @@ class Images:
     async def prepare(self) -> None:
         self._slugs.mkdir(parents=True, exist_ok=True)
         self._points.mkdir(parents=True, exist_ok=True)
-        for draft in self._slugs.glob(f"{_DRAFT}*"):
+        for draft in (*self._slugs.glob(f"{_DRAFT}*"), *_MEMORY.glob(f"{self._scratch}*")):
             await asyncio.to_thread(_delete, draft)
-        await asyncio.to_thread(_delete, self._memory)
         self._form = choose(
             filesystems=Path("/proc/filesystems").read_text(),
             tools=frozenset(t for t in ("mkfs.erofs", "mksquashfs") if shutil.which(t)),
@@ -155,7 +154,6 @@ class Images:
         """Unmount all; images stay."""
         for path in list(self._points.iterdir()):
             await self._unmount(path.name)
-        await asyncio.to_thread(_delete, self._memory)
 
     async def _from_archive(self, digest: str, *, uid: int) -> None:
         archive = self._slugs / f"{digest}.tar.zst"
@@ -168,20 +166,19 @@ class Images:
             raise checksum_error(digest, actual)
         packed = None
         free = Path("/proc/meminfo").read_text()
-        if Path(_MEMORY).is_dir() and fits_in_memory(archive.stat().st_size, meminfo=free):
+        if _MEMORY.is_dir() and fits_in_memory(archive.stat().st_size, meminfo=free):
             # Ten thousand files take seconds to make on a disk, and a quarter of one in memory.
-            self._memory.mkdir(mode=0o700, exist_ok=True)
             try:
-                packed = await self._repack(archive, self._memory, uid=uid)
+                packed = await self._repack(archive, _MEMORY, self._scratch, uid=uid)
             except subprocess.CommandFailed:
                 packed = None  # it unpacked to more than there is room for
         if packed is None:
-            packed = await self._repack(archive, self._slugs, uid=uid)
+            packed = await self._repack(archive, self._slugs, _DRAFT, uid=uid)
         await self.keep(packed, checksum=digest, uid=uid)
 
-    async def _repack(self, archive: Path, where: Path, *, uid: int) -> Path:
-        """The archive's files as an image, by way of a folder in `where`."""
-        tree = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=where))
+    async def _repack(self, archive: Path, where: Path, name: str, *, uid: int) -> Path:
+        """The archive's files as an image, by way of a folder in `where` that is named so."""
+        tree = Path(tempfile.mkdtemp(prefix=name, dir=where))
         try:
             tree.chmod(0o755)
             await subprocess.run(*commands.unpack(archive, tree), timeout=PACK_TIMEOUT)
