@@ -179,7 +179,7 @@ def test_what_an_app_wishes_can_be_read_back(tuning: Tuning) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "connections"), [(1024, 412), (20_000, 9000), (65_536, 20_000), (1_048_576, 20_000)]
+    ("files", "connections"), [(1024, 384), (20_000, 7500), (65_536, 20_000), (1_048_576, 20_000)]
 )
 def test_connections_fit_the_limit_of_files(files: int, connections: int) -> None:
     assert config.maxconn(files) == connections

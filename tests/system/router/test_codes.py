@@ -127,10 +127,10 @@ def test_more_requests_than_may_wait_are_h11(router: Router) -> None:
     request = f"GET / HTTP/1.1\r\nHost: {app.host}\r\n\r\n".encode()
 
     with ExitStack() as stack:
-        for _ in range(3):  # one is with the dyno, two wait: the second of them is one too many
+        for waiting in range(3):  # one is with the dyno, two wait: the second is one too many
             client = stack.enter_context(router.connect())
             client.sendall(request)
-        app.await_queue(2)
+            app.await_queue(waiting)
         answer = app.ask()
 
     told(app, "H11", answer)

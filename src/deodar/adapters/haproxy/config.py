@@ -179,7 +179,7 @@ class Listen:
 
 def maxconn(file_limit: int) -> int:
     """How many connections fit: each takes two files, and HAProxy refuses to start beyond that."""
-    reserve = max(200, file_limit // 10)  # listeners, sockets of ours, health, idle pools
+    reserve = file_limit // 4  # a probe of each dyno, listeners, sockets of ours, idle pools
     return min((file_limit - reserve) // 2, MAXCONN_LIMIT)
 
 
