@@ -91,7 +91,7 @@ def test_every_main_package_of_a_module_is_installed(shop: Workshop, tmp_path: P
     app = {
         "go.mod": "module example.com/two\n\ngo 1.21\n",
         "cmd/api/main.go": MAIN,
-        "cmd/work/main.go": MAIN,
+        "cmd/job/main.go": MAIN,
         "lib/lib.go": "package lib\n",
         "Procfile": "web: bin/api",
     }
@@ -99,7 +99,7 @@ def test_every_main_package_of_a_module_is_installed(shop: Workshop, tmp_path: P
     built = shop.build(lay(tmp_path / "app", app), offline=True)
 
     assert built.status == 0, built.output
-    assert sorted(path.name for path in (built.app / "bin").iterdir()) == ["api", "work"]
+    assert sorted(path.name for path in (built.app / "bin").iterdir()) == ["api", "job"]
     assert built.outcome.process_types == {"web": "bin/api"}
 
 
@@ -107,7 +107,7 @@ def test_a_linker_symbol_and_the_packages_can_be_chosen(shop: Workshop, tmp_path
     app = {
         "go.mod": "module example.com/two\n\n// +heroku install ./cmd/api\n\ngo 1.21\n",
         "cmd/api/main.go": MAIN,
-        "cmd/work/main.go": MAIN,
+        "cmd/job/main.go": MAIN,
     }
 
     built = shop.build(
