@@ -53,7 +53,7 @@ async def begin(
 
 async def succeed(tx: Tx, app: App, release: Release, *, now: datetime) -> None:
     """The pending `release` is current now, and the formation is that of its slug."""
-    slug = await releases.slug(tx, release.slug_id) if release.slug_id else None
+    slug = await releases.slug(tx, release.slug_id)
     present = await formations.of_app(tx, app.id)
     await releases.stand(tx, release, formation_before=present, now=now)
     await ledger.put_to_work(tx, app, slug, now=now)

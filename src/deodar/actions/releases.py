@@ -46,7 +46,7 @@ async def set_config(
     return await _append(
         tx,
         app,
-        slug=await _slug(tx, latest),
+        slug=await releases.slug(tx, latest.slug_id),
         config=config,
         description=release.describe_config(changes),
         user=user,
@@ -75,7 +75,7 @@ async def set_config_at_once(
     return await _enter(
         tx,
         app,
-        slug=await _slug(tx, latest),
+        slug=await releases.slug(tx, latest.slug_id),
         config=config,
         description=description,
         user=user,
@@ -99,7 +99,7 @@ async def roll_back(tx: Tx, app: App, target: Release, *, user: str, now: dateti
 
     Raises InvalidParams for a release that failed, expired or has no code.
     """
-    slug = await _slug(tx, target)
+    slug = await releases.slug(tx, target.slug_id)
     if slug is None or target.status is not ReleaseStatus.SUCCEEDED:
         raise errors.InvalidParams(
             f"Cannot roll back to {target.name}: it has no slug that can run. "
@@ -234,10 +234,6 @@ def _size_beside(present: list[ProcessType]) -> str:
     """A new process type takes the size that its neighbours have, if they agree."""
     sizes = {each.size for each in present}
     return sizes.pop() if len(sizes) == 1 else formation.DEFAULT_SIZE
-
-
-async def _slug(tx: Tx, of: Release) -> Slug | None:
-    return await releases.slug(tx, of.slug_id) if of.slug_id else None
 
 
 async def _latest(tx: Tx, app: App) -> Release:

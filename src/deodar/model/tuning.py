@@ -9,14 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
+from typing import ClassVar
 from urllib.parse import quote
 
 from deodar.model import errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seconds:
-    """A whole number of seconds within bounds."""
+class Bounded:
+    """A whole number within bounds; what it counts, its kinds say."""
+
+    kind: ClassVar[str]
 
     name: str
     at_least: int
@@ -24,11 +27,18 @@ class Seconds:
 
     def check(self, value: str) -> None:
         """Raises InvalidParams where the value is none of these."""
-        number = int(value) if value.isascii() and value.isdigit() else None
+        number = _number(value)
         if number is None or not self.at_least <= number <= self.at_most:
             raise errors.InvalidParams(
-                f"{self.name} must be a number of seconds from {self.at_least} to {self.at_most}."
+                f"{self.name} must be {self.kind} from {self.at_least} to {self.at_most}."
             )
+
+
+class Seconds(Bounded):
+    """A whole number of seconds within bounds."""
+
+    __slots__ = ()
+    kind = "a number of seconds"
 
     def of(self, config: Mapping[str, str], default: float) -> float:
         """What the app says, or else the platform's default."""
@@ -62,8 +72,7 @@ class Minutes:
 
     def check(self, value: str) -> None:
         """Raises InvalidParams where the value is neither."""
-        number = int(value) if value.isascii() and value.isdigit() else 0
-        if value != "never" and not 1 <= number <= self.at_most:
+        if value != "never" and not 1 <= (_number(value) or 0) <= self.at_most:
             raise errors.InvalidParams(
                 f"{self.name} must be never or a number of minutes from 1 to {self.at_most}."
             )
@@ -91,21 +100,11 @@ class Choice:
         return own if own in self.words else default
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Count:
+class Count(Bounded):
     """A whole number within bounds."""
 
-    name: str
-    at_least: int
-    at_most: int
-
-    def check(self, value: str) -> None:
-        """Raises InvalidParams where the value is none of these."""
-        number = int(value) if value.isascii() and value.isdigit() else None
-        if number is None or not self.at_least <= number <= self.at_most:
-            raise errors.InvalidParams(
-                f"{self.name} must be a number from {self.at_least} to {self.at_most}."
-            )
+    __slots__ = ()
+    kind = "a number"
 
     def of(self, config: Mapping[str, str], default: int) -> int:
         """What the app says, or else the platform's default."""
@@ -133,6 +132,11 @@ class Address:
         own = config.get(self.name, "").strip()
         url = quote(own, safe=URL_SIGNS)
         return url if URL.match(own) and len(url) <= self.at_most else ""
+
+
+def _number(value: str) -> int | None:
+    """A whole number in plain digits; None for anything else."""
+    return int(value) if value.isascii() and value.isdigit() else None
 
 
 URL = re.compile(r"https?://[^/?#\s]", re.IGNORECASE)

@@ -32,7 +32,10 @@ async def insert_slug(tx: Tx, slug: Slug) -> None:
     )
 
 
-async def slug(tx: Tx, slug_id: str) -> Slug | None:
+async def slug(tx: Tx, slug_id: str | None) -> Slug | None:
+    """Also None for a release or dyno that has none."""
+    if slug_id is None:
+        return None
     row = await tx.first(select(slugs).where(slugs.c.id == slug_id))
     return None if row is None else slug_from_row(row)
 

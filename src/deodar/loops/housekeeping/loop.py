@@ -341,7 +341,7 @@ async def _packing(tx: Tx) -> bool:
 
 
 async def _checksums(tx: Tx, slug_ids: Collection[str | None]) -> set[str]:
-    found = [await releases.slug(tx, slug_id) for slug_id in slug_ids if slug_id is not None]
+    found = [await releases.slug(tx, slug_id) for slug_id in slug_ids]
     return {slug.checksum for slug in found if slug is not None}
 
 

@@ -329,7 +329,7 @@ class Manifold:
         async with self._starting:
             async with self._db.read() as tx:
                 release = await releases.get(tx, dyno.release_id)
-                slug = await releases.slug(tx, dyno.slug_id) if dyno.slug_id else None
+                slug = await releases.slug(tx, dyno.slug_id)
             if release is None:
                 return  # the app was destroyed a moment ago, its ledger with it
             if dyno.state is State.PARKED:

@@ -195,9 +195,7 @@ class SettingUp:
         folder = self._paths.builds / build_id
         folder.mkdir(parents=True)
         try:
-            await asyncio.to_thread(
-                shutil.copyfile, self._folder(setup) / SOURCE, folder / "source.tar"
-            )
+            await asyncio.to_thread(shutil.copyfile, self._folder(setup) / SOURCE, folder / SOURCE)
         except FileNotFoundError:
             folder.rmdir()
             raise
