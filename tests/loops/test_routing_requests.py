@@ -47,7 +47,8 @@ ASKED = (
 
 
 def raw(**changes: str) -> str:
-    return "\t".join((LOG_FORMAT, *(COLUMNS | changes).values()))
+    columns = list((COLUMNS | changes).values())
+    return "\t".join((" ".join((LOG_FORMAT, *columns[:-3])), *columns[-3:]))
 
 
 def text(**changes: str) -> str:
@@ -234,9 +235,10 @@ def test_a_client_cannot_forge_a_line(given: str, told: str) -> None:
     [
         raw(slot="-"),
         "",
-        "2\t1772366400.250\t19\t0\t0",
-        # as the version before wrote it: no word of the format, other columns
-        raw().removeprefix("2\t") + "\t-\t-",
+        "3 1772366400.250 19 0 0",
+        # as versions before wrote it: no word of the format; tabs
+        raw().removeprefix("3 "),
+        raw().replace("3 ", "2 ", 1).replace(" ", "\t"),
     ],
 )
 def test_a_request_that_no_app_was_asked_is_in_no_log(line: str) -> None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import structlog
 
-from deodar.adapters.haproxy.config import LOG_COLUMNS, LOG_FORMAT
+from deodar.adapters.haproxy.config import LOG_COLUMNS, LOG_FORMAT, LOG_FREE_COLUMNS
 from deodar.adapters.haproxy.table import slot_number
 from deodar.kit import disk
 from deodar.loops.routing import plan
@@ -26,7 +26,8 @@ from deodar.store.logs import Logs
 
 log = structlog.get_logger("deodar")
 
-TABS = len(LOG_COLUMNS) - 1
+COLUMNS = len(LOG_COLUMNS)
+FREE_COLUMNS = len(LOG_FREE_COLUMNS)
 QUIET = "quiet"  #: the note of those who wake nobody
 POLL = 0.2  #: seconds between looks at a file that does not grow
 BLOCK = 64 * 1024  #: bytes read at a time: some 300 lines, two milliseconds
@@ -144,9 +145,10 @@ def keeps_awake(line: str) -> bool:
 
 
 def _columns(line: str) -> list[str] | None:
-    form, _, rest = line.partition("\t")
-    columns = rest.split("\t", TABS)
-    return columns if form == LOG_FORMAT and len(columns) > TABS else None
+    ours, *free = line.split("\t", FREE_COLUMNS)
+    form, *columns = ours.split(" ")
+    whole = len(columns) == COLUMNS and len(free) == FREE_COLUMNS
+    return columns + free if form == LOG_FORMAT and whole else None
 
 
 def _woken(note: str) -> str:
