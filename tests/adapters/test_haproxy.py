@@ -15,6 +15,7 @@ import pytest
 
 from deodar.adapters import ca
 from deodar.adapters.haproxy import Haproxy, process
+from deodar.adapters.haproxy.config import REQUESTS_LIMIT
 from deodar.adapters.haproxy.table import Mode, Seen, Server, Slot, Table, Tuning
 from deodar.model import errors
 from deodar.settings import Paths, Ports, Settings
@@ -54,6 +55,34 @@ async def haproxy(settings: Settings, table: Table) -> AsyncIterator[Haproxy]:
     haproxy = Haproxy(settings)
     await haproxy.start(table)
     yield haproxy
+    await haproxy.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+async def test_the_request_log_is_in_bounded_memory_until_haproxy_is_stopped(
+    settings: Settings, table: Table
+) -> None:
+    haproxy = Haproxy(settings)
+    await haproxy.start(table)
+    memory = haproxy.layout.memory
+    room = os.statvfs(memory)
+
+    assert os.path.ismount(memory)
+    assert haproxy.layout.requests.resolve() == memory / "requests.log"
+    assert room.f_blocks * room.f_frsize == REQUESTS_LIMIT
+    await haproxy.stop()
+    assert not os.path.ismount(memory)
+
+
+async def test_a_request_log_on_disk_is_kept_while_there_is_one(
+    settings: Settings, table: Table
+) -> None:
+    haproxy = Haproxy(settings)
+    haproxy.layout.run.mkdir(parents=True)
+    haproxy.layout.requests.write_text("a line that nobody has read\n")
+    await haproxy.start(table)
+
+    assert not haproxy.layout.requests.is_symlink()
     await haproxy.stop()
 
 

@@ -25,6 +25,7 @@ SLOTS = 1000  #: backends made ahead at once; an idle one costs 8 KB and no CPU
 TUNABLE = 100  #: of these, made ahead with all that an app may wish for: 34 KB more each
 MAXCONN_LIMIT = 20_000  #: two buffers of 16 KB each at worst
 SOCKET_PATH_LIMIT = 90  #: bytes; Linux takes 107 and HAProxy appends `.<pid>.tmp` while it binds
+REQUESTS_LIMIT = 64 * 1024 * 1024  #: bytes of it that nobody has read: some 200,000 lines
 REQUESTS_FD = 9  #: the open file that HAProxy is started with, to write its request log to
 
 AFFINITY = "heroku-session-affinity"  #: the cookie
@@ -37,7 +38,7 @@ LOG_FORMAT = "3"
 
 #: the columns that follow, in this order, spaces between them: a tab costs HAProxy four times as much.
 LOG_COLUMNS = (
-    "%Ts.%ms",  # accepted at
+    "%Ts%ms",  # accepted at, ms
     "%Tt",  # all of it, ms
     "%TR",  # receiving the request
     "%Tw",  # in the queue, or held for a wake
@@ -147,8 +148,14 @@ class Layout:
 
     @property
     def requests(self) -> Path:
-        """Where HAProxy writes its request log; ours to read, and to give back what is read."""
+        """Where HAProxy writes its request log; ours to read, and to give back what is read. Leads
+        into `memory` where there is such."""
         return self.run / "requests.log"
+
+    @property
+    def memory(self) -> Path:
+        """A file system in memory, of bounded size."""
+        return self.run / "memory"
 
     def check(self) -> None:
         """Raises RouterFailed when a socket's path is longer than the kernel takes."""
@@ -317,8 +324,7 @@ frontend {protocol} from base
   http-request set-var(txn.id) req.hdr(x-request-id) if {{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9+/=-]{{20,200}}$ }}
   # Before redirects, maintenance and sleep: who certifies a name asks here, and will not ask twice.
   http-request return status 200 content-type "text/plain" lf-string "%[{ASKED},map({layout.challenges})]" if {{ path_beg /.well-known/acme-challenge/ }} {{ {ASKED},map({layout.challenges}) -m found }}
-  http-request set-var(txn.host) req.hdr(host),host_only,lower
-  http-request set-var(txn.slot) var(txn.host),map({layout.hosts})
+  http-request set-var(txn.slot) req.hdr(host),host_only,lower,set-var(txn.host),map({layout.hosts})
   http-request set-var(txn.slot) var(txn.host),regsub(^[^.]+,*),map({layout.hosts}) if !{{ var(txn.slot) -m found }}
   http-request {_word(414, "URI too long: the limit is 8192 bytes.")} if {{ url_len gt 8192 }}
   # Of the hop before us. A Connection that names other headers would have a dyno drop these.

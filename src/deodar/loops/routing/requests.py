@@ -102,7 +102,7 @@ def translate(line: str) -> tuple[int, LogLine] | None:
     status, size, end, retries, server, slot, code = columns[7:14]
     frontend, version, for_any, for_its_own = columns[14:18]
     note, request_id, method, client, host, uri, forwarded = columns[18:]
-    at = datetime.fromtimestamp(float(accepted) + max(int(total), 0) / 1000, UTC)
+    at = datetime.fromtimestamp((int(accepted) + max(int(total), 0)) / 1000, UTC)
     if code == "-":
         asleep = note == QUIET and end.startswith("LR")
         code = "" if asleep else _ending(end[:2], server, status, retries)
@@ -223,7 +223,6 @@ class Requests:
         saw: Callable[[str, datetime], None],
     ) -> None:
         self._file = file
-        self._mark_file = file.with_suffix(".mark")
         self._logs = logs
         self._app_of = app_of
         self._saw = saw
@@ -239,6 +238,11 @@ class Requests:
             took = time.monotonic() - began
             # While there is much to read, others get four parts in five of the time.
             await asyncio.sleep(4 * took if behind else POLL)
+
+    @property
+    def _mark_file(self) -> Path:
+        """Beside the file itself, not beside what leads to it: they are lost together or not at all."""
+        return self._file.resolve().with_suffix(".mark")
 
     def _begin(self) -> Mark:
         mark = _read_mark(self._mark_file)
@@ -293,9 +297,10 @@ class Requests:
         return True
 
     def _keep(self, mark: Mark) -> None:
-        half = self._mark_file.with_suffix(".partial")
+        whole = self._mark_file
+        half = whole.with_suffix(".partial")
         half.write_text(f"{mark.id} {mark.offset}\n")
-        half.rename(self._mark_file)
+        half.rename(whole)
 
 
 def _read_mark(file: Path) -> Mark | None:
