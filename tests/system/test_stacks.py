@@ -90,7 +90,7 @@ def test_an_image_becomes_a_stack_is_replaced_under_its_dyno_and_removed(
     platform.settle("stacked", "web.1")
     assert platform.get("stacked.localhost").body == "1"
     assert "* small" in platform.heroku("stack", "--app", "stacked").stdout
-    assert platform.run("stacked", "ls /etc/doomed || echo hidden").strip().endswith("hidden")
+    assert platform.run("stacked", "ls /etc/doomed 2>&1 || echo hidden").strip().endswith("hidden")
 
     # Replaced: who runs goes on as before, who starts sees the new one, and the old one goes.
     replaced = platform.deodar("stacks:import", "small", str(image(tmp_path, system, edition="2")))
