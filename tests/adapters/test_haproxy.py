@@ -74,15 +74,28 @@ async def test_the_request_log_is_in_bounded_memory_until_haproxy_is_stopped(
     assert not os.path.ismount(memory)
 
 
-async def test_a_request_log_on_disk_is_kept_while_there_is_one(
+async def test_where_nothing_can_be_mounted_the_request_log_is_on_disk(
+    settings: Settings, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    haproxy = Haproxy(settings)
+    monkeypatch.setenv("PATH", str(settings.paths.data))  # no mount there
+    await haproxy.start(table)
+
+    assert haproxy.layout.requests.is_file()
+    assert not haproxy.layout.requests.is_symlink()
+    await haproxy.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+async def test_a_request_log_of_an_older_version_gives_way_to_one_in_memory(
     settings: Settings, table: Table
 ) -> None:
     haproxy = Haproxy(settings)
     haproxy.layout.run.mkdir(parents=True)
-    haproxy.layout.requests.write_text("a line that nobody has read\n")
+    haproxy.layout.requests.write_text("a line of an older version\n")
     await haproxy.start(table)
 
-    assert not haproxy.layout.requests.is_symlink()
+    assert haproxy.layout.requests.resolve().parent == haproxy.layout.memory
     await haproxy.stop()
 
 

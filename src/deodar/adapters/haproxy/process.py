@@ -198,9 +198,9 @@ class Haproxy:
 
     async def _make_log(self) -> None:
         """Has the request log in memory: a line costs the router less, and no disk has to write each
-        request twice. On disk where nothing can be mounted, and for as long as one of there is in use.
+        request twice. On disk where nothing can be mounted.
         """
-        if self.layout.requests.exists():
+        if self.layout.requests.is_symlink() and self.layout.requests.exists():
             return
         self.layout.memory.mkdir(exist_ok=True)
         options = f"size={config.REQUESTS_LIMIT},mode=0700,noexec,nosuid,nodev"
@@ -212,7 +212,8 @@ class Haproxy:
         except subprocess.CommandFailed as error:
             log.warning("haproxy.log_on_disk", reason=error.stderr.strip())
             return
-        self.layout.requests.unlink(missing_ok=True)  # one that led to what a reboot took away
+        # One of an older version, on disk, or that leads to what a reboot took away.
+        self.layout.requests.unlink(missing_ok=True)
         self.layout.requests.symlink_to(self.layout.memory / self.layout.requests.name)
 
     async def _check_version(self) -> None:
