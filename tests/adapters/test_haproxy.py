@@ -60,10 +60,8 @@ async def haproxy(settings: Settings, table: Table) -> AsyncIterator[Haproxy]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
 async def test_the_request_log_is_in_bounded_memory_until_haproxy_is_stopped(
-    settings: Settings, table: Table
+    haproxy: Haproxy,
 ) -> None:
-    haproxy = Haproxy(settings)
-    await haproxy.start(table)
     memory = haproxy.layout.memory
     room = os.statvfs(memory)
 

@@ -25,7 +25,7 @@ SLOTS = 1000  #: backends made ahead at once; an idle one costs 8 KB and no CPU
 TUNABLE = 100  #: of these, made ahead with all that an app may wish for: 34 KB more each
 MAXCONN_LIMIT = 20_000  #: two buffers of 16 KB each at worst
 SOCKET_PATH_LIMIT = 90  #: bytes; Linux takes 107 and HAProxy appends `.<pid>.tmp` while it binds
-REQUESTS_LIMIT = 64 * 1024 * 1024  #: bytes of it that nobody has read: some 200,000 lines
+REQUESTS_LIMIT = 64 * 1024 * 1024  #: bytes of request log that nobody has read: some 200,000 lines
 REQUESTS_FD = 9  #: the open file that HAProxy is started with, to write its request log to
 
 AFFINITY = "heroku-session-affinity"  #: the cookie
@@ -36,7 +36,8 @@ NOBODY = 65534  #: the user that HAProxy's workers run as; has no files of its o
 #: file may hold lines of the version before
 LOG_FORMAT = "3"
 
-#: the columns that follow, in this order, spaces between them: a tab costs HAProxy four times as much.
+#: the columns that follow, in this order, spaces between them: HAProxy has a short way
+#: for these, while a tab is text to be copied.
 LOG_COLUMNS = (
     "%Ts%ms",  # accepted at, ms
     "%Tt",  # all of it, ms
@@ -331,7 +332,6 @@ frontend {protocol} from base
   http-request del-header Connection
   http-request del-header Keep-Alive
   http-request del-header Proxy- -m beg
-  # Each looks whether the header is there: those that only add come after them.
   http-request set-header X-Forwarded-Proto {protocol}
   http-request set-header X-Forwarded-Port {port}
   http-request set-header X-Request-Start %[date(0,ms)]

@@ -149,7 +149,12 @@ class Haproxy:
         self.layout.pid.unlink(missing_ok=True)
         if os.path.ismount(self.layout.memory):
             # Lazily: whoever reads a last line may still have it open.
-            await subprocess.run("umount", "--lazy", str(self.layout.memory))
+            try:
+                await subprocess.run("umount", "--lazy", str(self.layout.memory))
+            except subprocess.CommandFailed as error:
+                raise errors.RouterFailed(
+                    f"Cannot unmount {self.layout.memory}: {error.stderr}"
+                ) from error
             self.layout.requests.unlink(missing_ok=True)
 
     async def _adopt(self, table: Table) -> bool:
@@ -200,9 +205,6 @@ class Haproxy:
         """Has the request log in memory: a line costs the router less, and no disk has to write each
         request twice. On disk where nothing can be mounted.
         """
-        if self.layout.requests.is_symlink() and self.layout.requests.exists():
-            return
-        self.layout.memory.mkdir(exist_ok=True)
         options = f"size={config.REQUESTS_LIMIT},mode=0700,noexec,nosuid,nodev"
         try:
             if not os.path.ismount(self.layout.memory):
@@ -212,7 +214,7 @@ class Haproxy:
         except subprocess.CommandFailed as error:
             log.warning("haproxy.log_on_disk", reason=error.stderr.strip())
             return
-        # One of an older version, on disk, or that leads to what a reboot took away.
+        # It leads there, or is one of an older version, on disk.
         self.layout.requests.unlink(missing_ok=True)
         self.layout.requests.symlink_to(self.layout.memory / self.layout.requests.name)
 
@@ -250,6 +252,7 @@ class Haproxy:
     def _make_folder(self) -> None:
         try:
             self.layout.pages.mkdir(parents=True, exist_ok=True)
+            self.layout.memory.mkdir(exist_ok=True)
             self.layout.run.chmod(0o711)  # the workers may pass to the sockets that are theirs
         except OSError as error:
             raise errors.RouterFailed(f"Cannot write {self.layout.run}: {error}") from error
