@@ -97,6 +97,23 @@ async def test_a_request_log_of_an_older_version_gives_way_to_one_in_memory(
     await haproxy.stop()
 
 
+async def test_a_haproxy_that_died_is_followed_by_one_that_keeps_its_request_log(
+    haproxy: Haproxy, settings: Settings, table: Table
+) -> None:
+    before = haproxy.layout.requests.read_bytes() + b"a line that nobody has read\n"
+    haproxy.layout.requests.write_bytes(before)
+    pids = [await haproxy.runtime.pid(), int(haproxy.layout.pid.read_text())]
+    for pid in reversed(pids):
+        os.kill(pid, signal.SIGKILL)
+    await haproxy.gone()
+    await haproxy.start(table)
+    port = settings.ports.http
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        await get(client, "nobody.localhost")
+
+    assert haproxy.layout.requests.read_bytes().startswith(before)
+
+
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.ports.http}") as client:
@@ -333,7 +350,7 @@ async def test_an_app_beyond_those_made_tunable_ahead_has_its_wishes_after_a_rel
 
 
 async def test_a_server_from_the_table_can_be_removed_like_any_other(
-    haproxy: Haproxy, table: Table
+    haproxy: Haproxy, settings: Settings, table: Table
 ) -> None:
     dyno = await Web("web.1-aaaaaaaa").start()
     await haproxy.reload(Table(servers={7: (dyno,)}, certificates=table.certificates))

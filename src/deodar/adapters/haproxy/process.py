@@ -94,6 +94,9 @@ def version_of(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+OPEN_LOG = f'exec {config.REQUESTS_FD}>>"$0"; echo >&{config.REQUESTS_FD}; exec "$@"'
+
+
 class Haproxy:
     """The one HAProxy of this machine. Every method raises RouterFailed when HAProxy will not."""
 
@@ -187,8 +190,9 @@ class Haproxy:
             stale.unlink(missing_ok=True)
         try:
             await subprocess.run(
-                # -D closes what a daemon should not have open, but not this one.
-                *("sh", "-c", f'exec {config.REQUESTS_FD}>>"$0" "$@"', str(self.layout.requests)),
+                # -D closes what a daemon should not have open, but not this one. HAProxy takes
+                # O_APPEND away and would write over what is there: a first line takes it to the end.
+                *("sh", "-c", OPEN_LOG, str(self.layout.requests)),
                 *(self._binary, "-W", "-D"),
                 *("-f", str(self.layout.config), "-f", str(self.layout.slots)),
                 *("-p", str(self.layout.pid)),
@@ -211,6 +215,8 @@ class Haproxy:
                 await subprocess.run(
                     *("mount", "-t", "tmpfs", "-o", options, "deodar", str(self.layout.memory))
                 )
+                # How far the file before was read says nothing of this one.
+                self.layout.requests.with_suffix(".mark").unlink(missing_ok=True)
         except subprocess.CommandFailed as error:
             log.warning("haproxy.log_on_disk", reason=error.stderr.strip())
             return

@@ -223,6 +223,8 @@ class Requests:
         saw: Callable[[str, datetime], None],
     ) -> None:
         self._file = file
+        # Beside what leads to the file, on disk: where the file is there may be no room.
+        self._mark_file = file.with_suffix(".mark")
         self._logs = logs
         self._app_of = app_of
         self._saw = saw
@@ -238,11 +240,6 @@ class Requests:
             took = time.monotonic() - began
             # While there is much to read, others get four parts in five of the time.
             await asyncio.sleep(4 * took if behind else POLL)
-
-    @property
-    def _mark_file(self) -> Path:
-        """Beside the file itself, not beside what leads to it: they are lost together or not at all."""
-        return self._file.resolve().with_suffix(".mark")
 
     def _begin(self) -> Mark:
         mark = _read_mark(self._mark_file)
@@ -297,10 +294,9 @@ class Requests:
         return True
 
     def _keep(self, mark: Mark) -> None:
-        whole = self._mark_file
-        half = whole.with_suffix(".partial")
+        half = self._mark_file.with_suffix(".partial")
         half.write_text(f"{mark.id} {mark.offset}\n")
-        half.rename(whole)
+        half.rename(self._mark_file)
 
 
 def _read_mark(file: Path) -> Mark | None:
